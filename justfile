@@ -1,0 +1,25 @@
+# Every recipe is one plain line that works without just.
+
+# formatting, lints, rustdoc, dependencies
+check:
+    scripts/check
+
+# every test of the workspace, e.g. `just test -p crdt`
+test *ARGS:
+    scripts/test {{ARGS}}
+
+# three regions on this machine, a real partition, the same winner everywhere
+demo *ARGS:
+    cargo run --release --bin onced -- demo {{ARGS}}
+
+# redis and onced side by side as a table of ratios: `just bench quick` takes under 3 minutes
+bench *ARGS:
+    cargo run --release -p tests --bin bench -- {{ARGS}}
+
+# the simulator over many seeds; a violation prints its seed and the command that replays it
+sim SEEDS="2000":
+    cargo run --release --bin onced-sim -- swarm --seeds {{SEEDS}}
+
+# what CI runs, on this machine
+ci:
+    .ci/run
