@@ -1,0 +1,116 @@
+//! Conflicts: operations that ran twice (S3 Conflict, S4.8).
+//!
+//! A conflict is an entry of its own, keyed by (key, loser's claim, completing region). Whoever first
+//! sees two outcomes of one key derives it; everybody derives the same one, and it is logged and
+//! streamed like everything else, so that it outlives the key and reaches regions that never saw both
+//! outcomes. It holds digests of the outcomes, never their bytes.
+//!
+//! Joining two records of one loser keeps the better winner, so the list converges whatever order the
+//! outcomes arrived in.
+
+use serde::{Deserialize, Serialize};
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::hash::Hasher;
+
+use crate::canary::{self, Bug};
+use crate::entry::{Entry, Outcome, Winner};
+use crate::hlc::Stamp;
+use crate::ids::{ClaimId, RegionId};
+
+/// What identifies a conflict; its order is the order of CONFLICTS' pages.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct ConflictId {
+    /// The operation.
+    pub key: Vec<u8>,
+    /// The claim that lost.
+    pub loser: ClaimId,
+    /// Where the loser was completed.
+    pub completed_at: RegionId,
+}
+
+/// One side of a conflict.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Side {
+    /// When it completed; the order in which sides win.
+    pub completed: Stamp,
+    /// Where it completed.
+    pub region: RegionId,
+    /// Whose it is.
+    pub claim: ClaimId,
+    /// Digest of its outcome's bytes (unkeyed SipHash-1-3, 128 bits).
+    pub digest: [u8; 16],
+}
+
+/// A double execution, from the loser's view.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Conflict {
+    /// What it is about.
+    pub id: ConflictId,
+    /// The side that lost.
+    pub loser: Side,
+    /// The best winner known; `None` when the loser completed a claim that FORGET had voided.
+    pub winner: Option<Side>,
+    /// Somebody has dealt with it.
+    pub compensated: bool,
+    /// Listed until then, Unix milliseconds.
+    pub expires_at: u64,
+}
+
+impl Conflict {
+    /// Joins what is known of one loser.
+    pub fn join(&mut self, other: &Self) {
+        self.winner = match (self.winner, other.winner) {
+            (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
+            (ours, theirs) => ours.or(theirs),
+        };
+        self.loser = self.loser.min(other.loser);
+        self.compensated |= other.compensated;
+        self.expires_at = self.expires_at.max(other.expires_at);
+    }
+
+    /// The greatest stamp in it (S2).
+    pub fn newest_stamp(&self) -> Stamp {
+        let side = |side: &Side| side.completed.max(side.claim.stamp);
+        side(&self.loser).max(self.winner.as_ref().map_or(Stamp::ZERO, side)).max(self.id.loser.stamp)
+    }
+}
+
+/// The side that `outcome` is.
+pub fn side(outcome: &Outcome<'_>) -> Side {
+    let mut hasher = SipHasher13::new();
+    hasher.write(outcome.bytes);
+    let hash = hasher.finish128();
+    let mut digest = [0u8; 16];
+    digest[..8].copy_from_slice(&hash.h1.to_be_bytes());
+    digest[8..].copy_from_slice(&hash.h2.to_be_bytes());
+    Side { completed: outcome.completed, region: outcome.region, claim: outcome.claim, digest }
+}
+
+/// The losers of a joined entry (S3): every counting outcome but the winner, unless it says the same
+/// thing of the same claim; and outcomes of void claims that completed after the FORGET.
+pub fn losers(key: &[u8], entry: &Entry<'_>, retention_ms: u64) -> Vec<Conflict> {
+    if canary::planted(Bug::LosersNotListed) {
+        return Vec::new();
+    }
+    if entry.outcomes.len() < 2 && (entry.forgotten == Stamp::ZERO || entry.outcomes.is_empty()) {
+        return Vec::new();
+    }
+    let winner = match entry.winner() {
+        Winner::Settled(outcome) => Some(outcome),
+        _ => None,
+    };
+    let conflict = |loser: &Outcome<'_>, winner: Option<&Outcome<'_>>| Conflict {
+        id: ConflictId { key: key.to_vec(), loser: loser.claim, completed_at: loser.region },
+        loser: side(loser),
+        winner: winner.map(side),
+        compensated: loser.compensated,
+        expires_at: loser.completed.ms().saturating_add(retention_ms),
+    };
+    let lost = winner.into_iter().flat_map(|winner| {
+        let other = move |o: &&Outcome<'_>| o.claim != winner.claim || o.bytes != winner.bytes;
+        entry.counting_outcomes().filter(other).map(move |loser| conflict(loser, Some(winner)))
+    });
+    let forgotten = entry.forgotten;
+    let voided = entry.outcomes.iter().filter(|o| o.claim.stamp <= forgotten && o.completed > forgotten);
+    lost.chain(voided.map(|outcome| conflict(outcome, winner))).collect()
+}

@@ -1,0 +1,186 @@
+//! COMPLETE, RENEW, RELEASE (S4.2–S4.4): what a holder may still do, judged by its token.
+
+use super::{Context, Decision};
+use crate::conflict::{self, Conflict, ConflictId};
+use crate::entry::{Attempt, Entry, Outcome, Phase, Winner};
+use crate::ids::RegionId;
+use crate::limits;
+use crate::request::{Reason, Reply, StaleReason};
+use crate::token::Token;
+
+/// S4.2: any region accepts it whose tag verifies: the work was done, and that must be known.
+pub(super) fn complete<'e>(
+    entry: &Entry<'e>,
+    key: &[u8],
+    token: &Token,
+    bytes: &'e [u8],
+    context: &Context<'_>,
+) -> Decision<'e> {
+    if let Some(stale) = stale(entry, key, token, context) {
+        return stale;
+    }
+    let stored = entry.counting_outcomes().find(|o| o.claim == token.id && o.bytes == bytes);
+    if let Some(stored) = stored {
+        return Decision::answer(completion_reply(entry, stored));
+    }
+    if let Some(other_bytes) = entry.counting_outcomes().find(|o| o.claim == token.id) {
+        return Decision::answer(superseded_by(other_bytes, token));
+    }
+    let outcome = Outcome {
+        claim: token.id,
+        completed: context.stamp,
+        region: context.region,
+        incarnation: context.incarnation,
+        majority: false,
+        compensated: false,
+        fingerprint: token.fingerprint,
+        bytes,
+        expires_at: token.expires_at,
+    };
+    if let (true, Winner::Settled(winner)) = (entry.outcomes.len() >= limits::OUTCOMES_MAX, entry.winner()) {
+        let loser = overflowing(key, &outcome, winner, context);
+        return Decision { reply: superseded_by(winner, token), delta: None, loser: Some(loser) };
+    }
+    let joined = entry.clone().join(&Entry::of_outcome(outcome));
+    Decision::write(completion_reply(&joined, &outcome), Entry::of_outcome(outcome))
+}
+
+/// The answer for an outcome that is part of `entry`: the same, however often it is asked (S4.2).
+fn completion_reply<'e>(entry: &Entry<'e>, outcome: &Outcome<'e>) -> Reply<'e> {
+    if let Winner::Settled(winner) = entry.winner()
+        && (winner.claim != outcome.claim || winner.bytes != outcome.bytes)
+    {
+        let same = winner.fingerprint == outcome.fingerprint;
+        return Reply::Superseded {
+            outcome: same.then_some(winner.bytes),
+            completed_at: Some(winner.completed.ms()),
+            winner: Some(winner.claim),
+            region: Some(winner.region),
+        };
+    }
+    let (completed_at, region) = (outcome.completed.ms(), outcome.region);
+    // Another claim is live, or took over: both may have run (S4.2).
+    let contested = entry.counting_attempts().any(|attempt| {
+        let other = attempt.id != outcome.claim && attempt.phase == Phase::Held;
+        other && (!attempt.is_abandoned() || attempt.id > outcome.claim)
+    });
+    if contested { Reply::Contested { completed_at, region } } else { Reply::Completed { completed_at, region } }
+}
+
+/// S4.3: only the winner, and only before its lease ends.
+pub(super) fn renew<'e>(
+    entry: &Entry<'e>,
+    key: &[u8],
+    token: &Token,
+    lease_ms: Option<u64>,
+    context: &Context<'_>,
+) -> Decision<'e> {
+    if let Some(stale) = stale(entry, key, token, context) {
+        return stale;
+    }
+    match entry.winner() {
+        Winner::Held(winner) if winner.id == token.id && context.now_ms <= winner.lease_until => {
+            if token.id.region != context.region {
+                return elsewhere();
+            }
+            let lease_ms = lease_ms.unwrap_or(context.policy.lease_ms);
+            let asked = context.now_ms.saturating_add(lease_ms).min(winner.expires_at);
+            let lease_until = asked.max(winner.lease_until);
+            let renewed = Attempt { lease_until, ..*winner };
+            Decision::write(Reply::Renewed { lease_until }, Entry::of_attempt(renewed))
+        }
+        winner => unseen(entry, token, context)
+            .unwrap_or_else(|| Decision::answer(superseded(&winner, token))),
+    }
+}
+
+/// S4.4: this claim only; its work had no effect.
+pub(super) fn release<'e>(
+    entry: &Entry<'e>,
+    key: &[u8],
+    token: &Token,
+    context: &Context<'_>,
+) -> Decision<'e> {
+    if let Some(stale) = stale(entry, key, token, context) {
+        return stale;
+    }
+    if let Some(done) = entry.counting_outcomes().find(|outcome| outcome.claim == token.id) {
+        return Decision::answer(superseded_by(done, token));
+    }
+    match entry.counting_attempts().find(|attempt| attempt.id == token.id) {
+        Some(attempt) if attempt.phase == Phase::Released => Decision::answer(Reply::Released),
+        Some(_) if token.id.region != context.region => elsewhere(),
+        Some(attempt) => {
+            let released = Attempt { phase: Phase::Released, ..*attempt };
+            Decision::write(Reply::Released, Entry::of_attempt(released))
+        }
+        None => unseen(entry, token, context)
+            .unwrap_or_else(|| Decision::answer(superseded(&entry.winner(), token))),
+    }
+}
+
+/// S4.2 STALE: a bad tag, a claim past its expiry, or one voided by FORGET.
+fn stale<'e>(
+    entry: &Entry<'e>,
+    key: &[u8],
+    token: &Token,
+    context: &Context<'_>,
+) -> Option<Decision<'e>> {
+    let reason = if !token.verify(context.keys, key) {
+        StaleReason::BadTag
+    } else if token.id.stamp <= entry.forgotten {
+        StaleReason::Forgotten
+    } else if context.now_ms > token.expires_at {
+        StaleReason::Expired
+    } else {
+        return None;
+    };
+    Some(Decision::answer(Reply::Stale(reason)))
+}
+
+/// A claim of another region that has not arrived here: neither confirmed nor denied.
+fn unseen<'e>(entry: &Entry<'e>, token: &Token, context: &Context<'_>) -> Option<Decision<'e>> {
+    let known = entry.attempts.iter().any(|attempt| {
+        let slot = (attempt.id.region, attempt.id.incarnation);
+        slot == (token.id.region, token.id.incarnation) && attempt.id.stamp >= token.id.stamp
+    });
+    (token.id.region != context.region && !known && entry.winner() == Winner::Free).then(elsewhere)
+}
+
+fn elsewhere<'e>() -> Decision<'e> {
+    let retry_after_ms = limits::RETRY_AFTER_MS_DEFAULT;
+    Decision::answer(Reply::Unavailable { reason: Reason::OtherRegion, retry_after_ms })
+}
+
+fn superseded<'e>(winner: &Winner<'_, 'e>, token: &Token) -> Reply<'e> {
+    match winner {
+        Winner::Settled(outcome) => superseded_by(outcome, token),
+        Winner::Held(attempt) => Reply::Superseded {
+            outcome: None,
+            completed_at: None,
+            winner: Some(attempt.id),
+            region: Some(attempt.id.region),
+        },
+        Winner::Free => Reply::Superseded { outcome: None, completed_at: None, winner: None, region: None },
+    }
+}
+
+/// With the outcome if the fingerprints are equal (S4.2, INV-11).
+fn superseded_by<'e>(outcome: &Outcome<'e>, token: &Token) -> Reply<'e> {
+    Reply::Superseded {
+        outcome: (outcome.fingerprint == token.fingerprint).then_some(outcome.bytes),
+        completed_at: Some(outcome.completed.ms()),
+        winner: Some(outcome.claim),
+        region: Some::<RegionId>(outcome.region),
+    }
+}
+
+fn overflowing(key: &[u8], loser: &Outcome<'_>, winner: &Outcome<'_>, context: &Context<'_>) -> Conflict {
+    Conflict {
+        id: ConflictId { key: key.to_vec(), loser: loser.claim, completed_at: loser.region },
+        loser: conflict::side(loser),
+        winner: Some(conflict::side(winner)),
+        compensated: false,
+        expires_at: loser.completed.ms().saturating_add(context.policy.conflict_retention_ms),
+    }
+}

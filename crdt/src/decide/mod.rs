@@ -1,0 +1,110 @@
+//! The decisions (S4): entry + request + now -> reply + delta. Pure: nothing is read but the
+//! arguments, nothing is written but the result, so that the store, the simulator and the tests all
+//! run the same lines.
+//!
+//! A delta is itself an entry, to be joined, logged and streamed as it is. Others' attempts are
+//! written only by a takeover (`abandoned_lease`); outcomes by whichever region a holder completes at.
+//!
+//! Must never: look at more than the one entry, or write an attempt of another region.
+
+mod claim;
+mod holder;
+mod key_time;
+
+#[cfg(test)]
+mod tests;
+
+use crate::conflict::Conflict;
+use crate::entry::{Attempt, Entry, Winner};
+use crate::hash::ClusterKeys;
+use crate::hlc::Stamp;
+use crate::ids::{ClaimId, Incarnation, RegionId};
+use crate::policy::Policy;
+use crate::request::{Reply, Request};
+use crate::token::Token;
+
+/// What a decision may know besides entry and request.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'c> {
+    /// A fresh stamp, ticked under the key's lock: becomes the claim's or completion's, if one is made.
+    pub stamp: Stamp,
+    /// max(wall clock, clock's milliseconds) (S2).
+    pub now_ms: u64,
+    /// Where we are.
+    pub region: RegionId,
+    /// In which life of our data.
+    pub incarnation: Incarnation,
+    /// Bound between wall clocks, in milliseconds (S2).
+    pub max_drift_ms: u64,
+    /// The namespace's policy.
+    pub policy: &'c Policy,
+    /// The cluster's keys, for tokens.
+    pub keys: &'c ClusterKeys,
+    /// Age of the oldest peer's last word, in milliseconds.
+    pub stale_ms: u64,
+}
+
+impl Context<'_> {
+    fn token(&self, key: &[u8], attempt: &Attempt<'_>) -> Token {
+        Token::issue(self.keys, key, attempt.id, attempt.fingerprint, attempt.expires_at)
+    }
+
+    fn own_claim(&self) -> ClaimId {
+        ClaimId { stamp: self.stamp, region: self.region, incarnation: self.incarnation }
+    }
+}
+
+/// A reply and what must be joined into the entry before it may leave.
+#[derive(Clone, Debug)]
+pub struct Decision<'e> {
+    /// What the caller is told.
+    pub reply: Reply<'e>,
+    /// What is written; `None` for answers that change nothing.
+    pub delta: Option<Entry<'e>>,
+    /// A loser for whose bytes the entry has no room (S3).
+    pub loser: Option<Conflict>,
+}
+
+impl<'e> Decision<'e> {
+    fn answer(reply: Reply<'e>) -> Self {
+        Self { reply, delta: None, loser: None }
+    }
+
+    fn write(reply: Reply<'e>, delta: Entry<'e>) -> Self {
+        Self { reply, delta: Some(delta), loser: None }
+    }
+}
+
+/// Decides one request over what is known of its key.
+pub fn decide<'e>(entry: &Entry<'e>, request: &Request<'e>, context: &Context<'_>) -> Decision<'e> {
+    match request {
+        Request::Claim(claim) => claim::claim(entry, claim, context),
+        Request::Complete { key, token, outcome, .. } => {
+            holder::complete(entry, key, token, outcome, context)
+        }
+        Request::Renew { key, token, lease_ms, .. } => holder::renew(entry, key, token, *lease_ms, context),
+        Request::Release { key, token, .. } => holder::release(entry, key, token, context),
+        Request::Get { .. } => Decision::answer(look(entry, context)),
+        Request::Forget { .. } => forget(context),
+    }
+}
+
+/// S4.5: who has the key.
+fn look<'e>(entry: &Entry<'e>, context: &Context<'_>) -> Reply<'e> {
+    if entry.is_past(context.now_ms, context.max_drift_ms) {
+        return Reply::Free;
+    }
+    match entry.winner() {
+        Winner::Settled(outcome) => Reply::Settled(*outcome),
+        Winner::Held(attempt) => {
+            Reply::Held { attempt: *attempt, contested: entry.is_contested(context.now_ms) }
+        }
+        Winner::Free => Reply::Free,
+    }
+}
+
+/// S4.6: voids every claim up to a fresh stamp, of every region.
+fn forget<'e>(context: &Context<'_>) -> Decision<'e> {
+    let delta = Entry { forgotten: context.stamp, ..Entry::default() };
+    Decision::write(Reply::Forgotten(context.stamp), delta)
+}

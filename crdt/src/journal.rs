@@ -1,0 +1,331 @@
+//! The log's records and segments as bytes (S6): encode, decode, nothing else.
+//!
+//! ```text
+//! segment = header (64 bytes) record* zeros?
+//! header  = "oncedlog" version:u16 region:u16 incarnation:u32 epoch:u32 first_lsn:u64
+//!           created_ms:u64 cluster:[u8;16] boot:u64 crc32c:u32          little-endian
+//! record  = len:u32 crc32c:u32 body[len]      the CRC covers len and body; len 0 ends the segment
+//! body    = kind:u8 payload                   postcard; the first record is number first_lsn
+//! ```
+//! Segments are preallocated, so zeros follow the last record. The same bodies travel to peers in
+//! frames ([`crate::wire`]): an operation is encoded once.
+//!
+//! Kinds are append-only and an unknown one is an error, never skipped (S7).
+
+use serde::{Deserialize, Serialize};
+
+use crate::conflict::Conflict;
+use crate::entry::{Bytes, Packed};
+use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn, RegionId};
+use crate::limits;
+
+/// Version of the segment format this code writes; the only one it reads.
+pub const FORMAT_VERSION: u16 = 1;
+/// Bytes of a segment's header.
+pub const HEADER_BYTES: usize = 64;
+/// Bytes before a record's body.
+pub const RECORD_HEADER_BYTES: usize = 8;
+const MAGIC: &[u8; 8] = b"oncedlog";
+
+/// What the bytes of an [`Record::Entry`] decode to.
+#[derive(Serialize, Deserialize, Debug)]
+pub struct EntryRecord<'a> {
+    /// Whose entry.
+    #[serde(borrow)]
+    pub key: Bytes<'a>,
+    /// A delta in the log and on the wire; the whole state in the map.
+    #[serde(borrow)]
+    pub entry: Packed<'a>,
+}
+
+/// Where a record came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Decided in this region: streamed to every peer.
+    Own,
+    /// Merged from a peer: streamed only to a region that starts from nothing.
+    Merged,
+}
+
+/// One record's body.
+#[derive(Debug)]
+pub enum Record<'a> {
+    /// A delta of one key.
+    Entry(Origin, EntryRecord<'a>),
+    /// A double execution.
+    Conflict(Origin, Conflict),
+    /// How far we hold `peer`'s log.
+    Cursor(RegionId, Cursor),
+    /// The clock issues no stamp beyond these Unix milliseconds before a later record is synced (S2).
+    Ceiling(u64),
+    /// The process ended in order: everything before is synced.
+    Stop,
+}
+
+const KIND_ENTRY_OWN: u8 = 1;
+const KIND_ENTRY_MERGED: u8 = 2;
+const KIND_CONFLICT_OWN: u8 = 3;
+const KIND_CONFLICT_MERGED: u8 = 4;
+const KIND_CURSOR: u8 = 5;
+const KIND_CEILING: u8 = 6;
+const KIND_STOP: u8 = 7;
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MalformedRecord {
+    /// A kind this version does not know: written by a newer one, or damage.
+    #[error("record kind {0} is unknown to this version")]
+    Kind(u8),
+    /// The payload does not decode.
+    #[error("the payload of a record does not decode")]
+    Payload,
+}
+
+/// An [`EntryRecord`]'s kind byte for an origin.
+pub(crate) const fn entry_kind(origin: Origin) -> u8 {
+    match origin {
+        Origin::Own => KIND_ENTRY_OWN,
+        Origin::Merged => KIND_ENTRY_MERGED,
+    }
+}
+
+impl<'a> Record<'a> {
+    /// Appends the body.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Entry(origin, entry) => {
+                out.push(entry_kind(*origin));
+                postcard_onto(entry, out);
+            }
+            Self::Conflict(origin, conflict) => {
+                out.push(match origin {
+                    Origin::Own => KIND_CONFLICT_OWN,
+                    Origin::Merged => KIND_CONFLICT_MERGED,
+                });
+                postcard_onto(conflict, out);
+            }
+            Self::Cursor(peer, cursor) => {
+                out.push(KIND_CURSOR);
+                postcard_onto(&(peer, cursor), out);
+            }
+            Self::Ceiling(ms) => {
+                out.push(KIND_CEILING);
+                postcard_onto(ms, out);
+            }
+            Self::Stop => out.push(KIND_STOP),
+        }
+    }
+
+    /// Reads a body; trailing bytes are an error.
+    pub fn decode(body: &'a [u8]) -> Result<Self, MalformedRecord> {
+        let (&kind, payload) = body.split_first().ok_or(MalformedRecord::Payload)?;
+        Ok(match kind {
+            KIND_ENTRY_OWN => Self::Entry(Origin::Own, whole(payload)?),
+            KIND_ENTRY_MERGED => Self::Entry(Origin::Merged, whole(payload)?),
+            KIND_CONFLICT_OWN => Self::Conflict(Origin::Own, whole(payload)?),
+            KIND_CONFLICT_MERGED => Self::Conflict(Origin::Merged, whole(payload)?),
+            KIND_CURSOR => {
+                let (peer, cursor) = whole(payload)?;
+                Self::Cursor(peer, cursor)
+            }
+            KIND_CEILING => Self::Ceiling(whole(payload)?),
+            KIND_STOP if payload.is_empty() => Self::Stop,
+            KIND_STOP => return Err(MalformedRecord::Payload),
+            unknown => return Err(MalformedRecord::Kind(unknown)),
+        })
+    }
+}
+
+/// Whether a body travels to peers that follow the log, and whether only to those that start from
+/// nothing.
+pub fn streamed(body: &[u8]) -> Option<Origin> {
+    match body.first() {
+        Some(&(KIND_ENTRY_OWN | KIND_CONFLICT_OWN)) => Some(Origin::Own),
+        Some(&(KIND_ENTRY_MERGED | KIND_CONFLICT_MERGED)) => Some(Origin::Merged),
+        _ => None,
+    }
+}
+
+/// Appends one framed record whose body is `kind` and `payload`.
+pub(crate) fn append_framed(kind: u8, payload: &[u8], out: &mut Vec<u8>) {
+    let len = (payload.len() + 1) as u32;
+    let len_bytes = len.to_le_bytes();
+    let crc = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(&len_bytes), &[kind]), payload);
+    out.reserve(RECORD_HEADER_BYTES + payload.len() + 1);
+    out.extend_from_slice(&len_bytes);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.push(kind);
+    out.extend_from_slice(payload);
+}
+
+/// Why reading a log's bytes stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Nothing more, or the zeros of preallocation: everything before is whole.
+    Clean,
+    /// The bytes here are no record.
+    Broken,
+}
+
+/// Walks framed records from the start of `bytes`.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Records<'a> {
+    /// Over the bytes after a segment's header, or of a batch.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// Bytes walked so far.
+    pub fn offset(&self) -> usize {
+        self.at
+    }
+
+    /// The next body, or why there is none.
+    pub fn next_body(&mut self) -> Result<&'a [u8], End> {
+        let rest = &self.bytes[self.at..];
+        if rest.is_empty() {
+            return Err(End::Clean);
+        }
+        let Some((header, after)) = rest.split_at_checked(RECORD_HEADER_BYTES) else {
+            return Err(if rest.iter().all(|&byte| byte == 0) { End::Clean } else { End::Broken });
+        };
+        let len = u32_at(header, 0) as usize;
+        if len == 0 {
+            let zeros = header.iter().all(|&byte| byte == 0);
+            return Err(if zeros { End::Clean } else { End::Broken });
+        }
+        if len > limits::RECORD_BYTES_MAX || len > after.len() {
+            return Err(End::Broken);
+        }
+        let body = &after[..len];
+        if crc32c::crc32c_append(crc32c::crc32c(&header[..4]), body) != u32_at(header, 4) {
+            return Err(End::Broken);
+        }
+        self.at += RECORD_HEADER_BYTES + len;
+        Ok(body)
+    }
+}
+
+/// What stands at the top of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SegmentHeader {
+    /// Whose log.
+    pub region: RegionId,
+    /// In which life of its data.
+    pub incarnation: Incarnation,
+    /// Written by which start.
+    pub epoch: LogEpoch,
+    /// Number of its first record.
+    pub first_lsn: Lsn,
+    /// When it was begun, Unix milliseconds; for people.
+    pub created_ms: u64,
+    /// Which cluster.
+    pub cluster: [u8; 16],
+    /// Which boot of the machine: another one at the next start means that the kernel's cache is gone.
+    pub boot: u64,
+}
+
+/// Why a segment's header is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MalformedHeader {
+    /// Not one of our files.
+    #[error("not a onced log segment")]
+    Magic,
+    /// Another version's.
+    #[error("log format version {found}; this onced reads version {FORMAT_VERSION}: start it with the onced that wrote it, or a newer one that reads both")]
+    Version {
+        /// The version it names.
+        found: u16,
+    },
+    /// Damaged.
+    #[error("the segment's header is damaged (its checksum does not match)")]
+    Checksum,
+}
+
+impl SegmentHeader {
+    /// The header's bytes.
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0u8; HEADER_BYTES];
+        bytes[..8].copy_from_slice(MAGIC);
+        bytes[8..10].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[10..12].copy_from_slice(&self.region.0.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.incarnation.0.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.epoch.0.to_le_bytes());
+        bytes[20..28].copy_from_slice(&self.first_lsn.to_le_bytes());
+        bytes[28..36].copy_from_slice(&self.created_ms.to_le_bytes());
+        bytes[36..52].copy_from_slice(&self.cluster);
+        bytes[52..60].copy_from_slice(&self.boot.to_le_bytes());
+        let crc = crc32c::crc32c(&bytes[..60]);
+        bytes[60..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the header at the top of a segment's bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MalformedHeader> {
+        let bytes = bytes.get(..HEADER_BYTES).ok_or(MalformedHeader::Magic)?;
+        if &bytes[..8] != MAGIC {
+            return Err(MalformedHeader::Magic);
+        }
+        let found = u16::from_le_bytes([bytes[8], bytes[9]]);
+        if found != FORMAT_VERSION {
+            return Err(MalformedHeader::Version { found });
+        }
+        if crc32c::crc32c(&bytes[..60]) != u32_at(bytes, 60) {
+            return Err(MalformedHeader::Checksum);
+        }
+        let mut cluster = [0u8; 16];
+        cluster.copy_from_slice(&bytes[36..52]);
+        Ok(Self {
+            region: RegionId(u16::from_le_bytes([bytes[10], bytes[11]])),
+            incarnation: Incarnation(u32_at(bytes, 12)),
+            epoch: LogEpoch(u32_at(bytes, 16)),
+            first_lsn: u64_at(bytes, 20),
+            created_ms: u64_at(bytes, 28),
+            cluster,
+            boot: u64_at(bytes, 52),
+        })
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+fn whole<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, MalformedRecord> {
+    match postcard::take_from_bytes(payload) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(MalformedRecord::Payload),
+    }
+}
+
+/// Appends `value` in postcard's encoding.
+pub(crate) fn postcard_onto<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    struct Onto<'v>(&'v mut Vec<u8>);
+    impl postcard::ser_flavors::Flavor for Onto<'_> {
+        type Output = ();
+        fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+            self.0.push(byte);
+            Ok(())
+        }
+        fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+            self.0.extend_from_slice(bytes);
+            Ok(())
+        }
+        fn finalize(self) -> postcard::Result<()> {
+            Ok(())
+        }
+    }
+    postcard::serialize_with_flavor(value, Onto(out)).expect("our types always serialise into memory");
+}
+
+#[cfg(test)]
+mod tests;

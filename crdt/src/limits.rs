@@ -1,0 +1,86 @@
+//! Every bound of the deciding half of onced, by name and with its unit.
+//!
+//! A queue, frame, loop or batch without a name here is a bug: an unbounded thing is a crash that
+//! has not happened yet (INV-14). Bounds that face users are part of the wire and disk formats:
+//! raising one is compatible, lowering one is not.
+
+/// Longest key, in bytes (S1). Shortest is 1.
+pub const KEY_BYTES_MAX: usize = 512;
+/// Longest claimant id, in bytes (S1).
+pub const CLAIMANT_BYTES_MAX: usize = 64;
+/// Longest note a claim may carry, in bytes.
+pub const NOTE_BYTES_MAX: usize = 4 * 1024;
+/// Largest outcome any policy may allow, in bytes; the default policy allows [`OUTCOME_BYTES_DEFAULT`].
+pub const OUTCOME_BYTES_MAX: usize = 1024 * 1024;
+/// Outcome bytes allowed when the policy says nothing (S8).
+pub const OUTCOME_BYTES_DEFAULT: usize = 64 * 1024;
+/// Outcomes stored for one key (S3). Further losers are listed as conflicts without their bytes.
+pub const OUTCOMES_MAX: usize = 8;
+/// Attempts one entry may hold: one a region and incarnation. Beyond it a frame is refused.
+pub const ATTEMPTS_MAX: usize = 64;
+
+/// Default bound between any two regions' wall clocks, in milliseconds (S2).
+pub const MAX_DRIFT_MS_DEFAULT: u64 = 500;
+/// Longest retention, in milliseconds: 90 days (S8).
+pub const RETENTION_MS_MAX: u64 = 90 * 24 * 3600 * 1000;
+/// Shortest retention, in milliseconds (S8).
+pub const RETENTION_MS_MIN: u64 = 1000;
+/// How long a FORGET is remembered beyond its stamp, in milliseconds, `max_drift` to be added (S3).
+pub const FORGOTTEN_KEPT_MS: u64 = RETENTION_MS_MAX;
+/// How long a loser stays listed unless the policy says otherwise, in milliseconds (S3).
+pub const CONFLICT_RETENTION_MS_DEFAULT: u64 = 7 * 24 * 3600 * 1000;
+/// Longest time a duplicate may park on a key, in milliseconds.
+pub const WAIT_MS_MAX: u64 = 60 * 60 * 1000;
+/// Duplicates parked in the whole store at once; further ones are answered IN_PROGRESS at once.
+pub const WAITERS_MAX: usize = 65_536;
+
+/// How far ahead of the clock its durable ceiling is placed, in milliseconds (S2).
+pub const CEILING_AHEAD_MS: u64 = 3_000;
+/// The ceiling is renewed once less than this is left of it, in milliseconds.
+pub const CEILING_RENEW_BELOW_MS: u64 = 2_000;
+
+/// Log bytes that may wait for their `write`; beyond it claims answer UNAVAILABLE `log_behind`.
+pub const TAIL_PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of written log kept in memory for peers; a peer further behind reads from disk.
+pub const RING_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
+/// Smallest ring that can be asked for, in bytes.
+pub const RING_BYTES_MIN: usize = 4 * 1024;
+/// One log record's body, in bytes: the largest entry (all outcomes at their bound) fits.
+pub const RECORD_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// Largest frame between peers, in bytes, its header included.
+pub const FRAME_BYTES_MAX: usize = RECORD_BYTES_MAX + 64 * 1024;
+/// A frame of records is closed once it holds this many bytes.
+pub const FRAME_BYTES_TARGET: usize = 128 * 1024;
+/// Records in one frame.
+pub const FRAME_RECORDS_MAX: usize = 8_192;
+/// Bytes sent to one peer and not acknowledged yet; the sender pauses beyond it.
+pub const PEER_WINDOW_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Acknowledgements of one peer that wait for their durability; later frames join the last.
+pub const PEER_ACKS_PENDING_MAX: usize = 64;
+/// Frames ready to leave for one peer.
+pub const PEER_OUTBOX_FRAMES_MAX: usize = 64;
+/// Peers one region may have (regions less one).
+pub const PEERS_MAX: usize = 63;
+/// Pings between peers, in milliseconds.
+pub const PING_EVERY_MS: u64 = 500;
+/// Region and cluster names in a hello, in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Bytes read from a segment at once for a peer that is behind the ring.
+pub const LOG_READ_BYTES: usize = 256 * 1024;
+/// After a start, claims wait at most this long for reachable peers, in milliseconds (S7).
+pub const CATCH_UP_WAIT_MS_DEFAULT: u64 = 10_000;
+
+/// Shards of the dedup map in a daemon; a power of two.
+pub const SHARDS_DEFAULT: usize = 1024;
+/// Keys one SCAN answers at most.
+pub const SCAN_COUNT_MAX: usize = 1_000;
+/// Conflicts one CONFLICTS answers at most.
+pub const CONFLICTS_COUNT_MAX: usize = 1_000;
+/// Conflicts kept in memory; beyond it the oldest-expiring are no longer added and a counter tells.
+pub const CONFLICTS_MAX: usize = 1_000_000;
+/// Log epochs whose first sequence is remembered; older cursors restart from the log's start.
+pub const EPOCHS_MAX: usize = 4_096;
+
+/// Retry advice when nothing better is known, in milliseconds.
+pub const RETRY_AFTER_MS_DEFAULT: u64 = 100;

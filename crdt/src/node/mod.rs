@@ -1,0 +1,270 @@
+//! The cold half: replication between regions as a state machine without IO (S7).
+//!
+//! One owner drives it: events in ([`Node::handle_link_up`], [`Node::handle_frame`], …), effects out
+//! ([`Node::poll_send`], [`Node::poll_read`]). After *any* call the driver polls the effects until
+//! there are none. Frames are made when the transport asks for them, so memory per peer is bounded
+//! however slow it is.
+//!
+//! Each region streams its own log to each peer by a cursor that the *receiver* keeps durably: it is
+//! told in the hello, so the sender needs no memory of the past. Acknowledgements are cumulative and
+//! leave only when what they acknowledge is durable. A lost, doubled or reordered frame shows as a
+//! cursor that does not fit: it changes nothing, and a ping's cursor brings a resend.
+//!
+//! Rejected: per-record acknowledgements (state a record and peer), sender-side durable cursors (a
+//! second truth), resend timers (a slow link then sends everything twice).
+//!
+//! Must never: acknowledge what is not durable, count a frame whose cursor does not fit, let one peer
+//! wait for another.
+
+mod clocks;
+mod peer;
+mod receive;
+mod send;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::hlc::Stamp;
+use crate::ids::{Cursor, LogEpoch, Lsn, RegionId};
+use crate::limits;
+use crate::request::Reason;
+use crate::store::{Batch, MergeRefused, Scratch, Store};
+use crate::wire::MalformedFrame;
+
+pub use peer::{LinkState, PeerView};
+use peer::Peer;
+
+/// Names one transport connection to a peer; the driver makes them, never twice.
+pub type LinkId = u64;
+
+/// What a node is built for.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Digest of the cluster's name.
+    pub cluster: [u8; 16],
+    /// This region's name.
+    pub name: String,
+    /// The other regions.
+    pub peers: Vec<RegionId>,
+    /// The epoch that this start opened.
+    pub epoch: LogEpoch,
+    /// After a start, claims wait at most this long for peers that are reached, in milliseconds.
+    pub catch_up_wait_ms: u64,
+    /// Peers not reached within this time of the start are not waited for, in milliseconds.
+    pub reach_wait_ms: u64,
+}
+
+/// What the log held of replication when this start began.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct NodeMemory {
+    /// How far each peer's log is held; only of peers whose log is held from its start.
+    pub cursors: BTreeMap<RegionId, Cursor>,
+    /// First sequence of each epoch of our own log, in order; this start's epoch is the last.
+    pub epochs: Vec<(LogEpoch, Lsn)>,
+    /// The first record that the log still has.
+    pub first_lsn: Lsn,
+    /// The greatest stamp of each region met in our log.
+    pub newest_stamps: BTreeMap<RegionId, Stamp>,
+}
+
+/// A part of the log that a peer needs and the ring no longer has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReadRequest {
+    /// For whom.
+    pub peer: RegionId,
+    /// The first record wanted.
+    pub from: Lsn,
+}
+
+/// What a driver answers a [`ReadRequest`].
+#[derive(Clone, Debug)]
+pub enum LogRead {
+    /// Records from the one asked for, about [`limits::LOG_READ_BYTES`] of them.
+    Records(Arc<Batch>),
+    /// The log now starts here: what was before is dead.
+    StartsAt(Lsn),
+}
+
+/// Why a link is to be closed. No state was changed by the frame, save counters.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The peer misbehaved or speaks another version.
+    #[error(transparent)]
+    Malformed(#[from] MalformedFrame),
+    /// The peer misbehaved: what it sent cannot be merged.
+    #[error("records refused: {0}")]
+    Refused(#[from] MergeRefused),
+    /// Misconfigured on either side.
+    #[error("cluster ids differ: ours {ours}, theirs {theirs}: check [cluster] name in both configurations")]
+    Cluster {
+        /// In hex.
+        ours: String,
+        /// In hex.
+        theirs: String,
+    },
+    /// The region announced is not the one authenticated.
+    #[error("the peer announces region id {announced}, the certificate belongs to region id {authenticated}")]
+    Region {
+        /// In its hello.
+        announced: u16,
+        /// By its certificate.
+        authenticated: u16,
+    },
+    /// The peer misbehaved: no hello, or two.
+    #[error("a frame out of order: {0}")]
+    OutOfOrder(&'static str),
+    /// A frame for a link that is not there any more.
+    #[error("a frame on a closed link")]
+    ClosedLink,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Node {
+    config: NodeConfig,
+    memory: NodeMemory,
+    peers: BTreeMap<RegionId, Peer>,
+    started_ms: u64,
+    scratch: Scratch,
+    /// The gate's catching-up reason is lifted once and for all.
+    caught_up: bool,
+}
+
+impl Node {
+    /// A node as of a start at `wall_ms`. Closes the store's gate until it has caught up.
+    pub fn new(config: NodeConfig, memory: NodeMemory, store: &Store, wall_ms: u64) -> Self {
+        assert!(config.peers.len() <= limits::PEERS_MAX, "more peers than a region may have");
+        let peer = |region: &RegionId| (*region, Peer::new(*region, memory.cursors.get(region).copied()));
+        let peers: BTreeMap<_, _> = config.peers.iter().map(peer).collect();
+        store.gate.set(Reason::CatchingUp, !peers.is_empty());
+        store.gate.set_oldest_word_ms(if peers.is_empty() { 0 } else { wall_ms });
+        let caught_up = peers.is_empty();
+        Self { config, memory, peers, started_ms: wall_ms, scratch: Scratch::default(), caught_up }
+    }
+
+    /// The transport has authenticated `peer` on a new link; an older link to it is forgotten.
+    pub fn handle_link_up(&mut self, store: &Store, peer: RegionId, link: LinkId, wall_ms: u64) {
+        let newest_of_yours = self.memory.newest_stamps.get(&peer).copied().unwrap_or_default();
+        if let Some(peer) = self.peers.get_mut(&peer).filter(|peer| !peer.is_cut()) {
+            peer.open(link, wall_ms);
+            let hello = send::hello(&self.config, store, peer, newest_of_yours);
+            peer.queue(hello);
+        }
+    }
+
+    /// The link is gone.
+    pub fn handle_link_down(&mut self, peer: RegionId, link: LinkId) {
+        if let Some(peer) = self.peers.get_mut(&peer)
+            && peer.link_id() == Some(link)
+        {
+            peer.close();
+        }
+    }
+
+    /// A frame has arrived on `link`. On an error the driver closes the link.
+    pub fn handle_frame(
+        &mut self,
+        store: &Store,
+        region: RegionId,
+        link: LinkId,
+        bytes: &[u8],
+        wall_ms: u64,
+    ) -> Result<(), FrameError> {
+        let Some(peer) = self.peers.get_mut(&region) else { return Err(FrameError::ClosedLink) };
+        if peer.link_id() != Some(link) {
+            return Err(FrameError::ClosedLink);
+        }
+        peer.heard(bytes.len(), wall_ms);
+        let mut receiving = receive::Receiving {
+            config: &self.config,
+            memory: &mut self.memory,
+            store,
+            scratch: &mut self.scratch,
+            wall_ms,
+        };
+        let result = receiving.frame(peer, bytes);
+        if result.is_err() {
+            peer.count_refused();
+        }
+        self.settle_gate(store, wall_ms);
+        result
+    }
+
+    /// Time has passed: pings, gates. To be called at least every [`limits::PING_EVERY_MS`].
+    pub fn handle_tick(&mut self, store: &Store, wall_ms: u64) {
+        for peer in self.peers.values_mut() {
+            peer.ping(wall_ms);
+        }
+        let oldest = self.peers.values().map(|peer| peer.last_heard_ms().unwrap_or(self.started_ms)).min();
+        store.gate.set_oldest_word_ms(oldest.unwrap_or(0));
+        clocks::judge(&self.peers, store, wall_ms);
+        self.settle_gate(store, wall_ms);
+    }
+
+    /// An answer to a [`ReadRequest`].
+    pub fn handle_read(&mut self, request: ReadRequest, read: LogRead) {
+        if let LogRead::StartsAt(first) = &read {
+            self.memory.first_lsn = self.memory.first_lsn.max(*first);
+        }
+        if let Some(peer) = self.peers.get_mut(&request.peer) {
+            peer.feed(request.from, read);
+        }
+    }
+
+    /// The next frame to leave on `peer`'s link, if there is one and it may leave now.
+    pub fn poll_send(&mut self, store: &Store, peer: RegionId) -> Option<(LinkId, Vec<u8>)> {
+        let peer = self.peers.get_mut(&peer)?;
+        send::next_frame(&self.config, peer, store)
+    }
+
+    /// The next part of the log to be read from disk.
+    pub fn poll_read(&mut self) -> Option<ReadRequest> {
+        self.peers.values_mut().find_map(Peer::wanted_read)
+    }
+
+    /// Cuts `peer` off (nothing is sent, nothing received counts), or heals it: an operator's fault
+    /// injection. The driver closes the link; a cut peer is not dialled.
+    pub fn set_cut(&mut self, peer: RegionId, cut: bool) -> bool {
+        let Some(peer) = self.peers.get_mut(&peer) else { return false };
+        peer.set_cut(cut);
+        true
+    }
+
+    /// Whether `peer` is cut off by an operator.
+    pub fn is_cut(&self, peer: RegionId) -> bool {
+        self.peers.get(&peer).is_some_and(Peer::is_cut)
+    }
+
+    /// All peers, for PEERS and metrics.
+    pub fn peers(&self, store: &Store) -> Vec<PeerView> {
+        let tip = store.tail().written();
+        self.peers.values().map(|peer| peer.view(tip)).collect()
+    }
+
+    /// Whether claims are no longer held back for catching up.
+    pub fn is_caught_up(&self) -> bool {
+        self.caught_up
+    }
+
+    /// The cursors to be written at the top of every new segment, so that deleting old ones loses none.
+    pub fn cursors(&self) -> Vec<(RegionId, Cursor)> {
+        self.peers.values().filter_map(Peer::whole_cursor).collect()
+    }
+
+    /// S7: claims wait for each peer that is reached, at most `catch_up_wait_ms`.
+    fn settle_gate(&mut self, store: &Store, wall_ms: u64) {
+        if self.caught_up {
+            return;
+        }
+        let age_ms = wall_ms.saturating_sub(self.started_ms);
+        let reaching = age_ms < self.config.reach_wait_ms;
+        let waits = |peer: &Peer| !peer.is_caught_up() && !peer.is_cut() && (reaching || peer.is_linked());
+        if age_ms >= self.config.catch_up_wait_ms || !self.peers.values().any(waits) {
+            self.caught_up = true;
+            store.gate.set(Reason::CatchingUp, false);
+        }
+    }
+}

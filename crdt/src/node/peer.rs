@@ -1,0 +1,278 @@
+//! One peer: its link, what we hold of its log, what it holds of ours.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::{LinkId, LogRead, ReadRequest};
+use crate::ids::{Cursor, Lsn, RegionId};
+use crate::limits;
+use crate::store::{Batch, Release};
+use crate::wire::Frame;
+
+/// How a peer's link stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkState {
+    /// Both hellos are through.
+    Linked,
+    /// No link, or its hello is awaited.
+    Connecting,
+    /// An operator has cut it.
+    Cut,
+    /// Its clock runs too far ahead of ours: nothing it sends is merged (S2).
+    Stalled,
+}
+
+impl LinkState {
+    /// The word in PEERS.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Linked => "linked",
+            Self::Connecting => "connecting",
+            Self::Cut => "cut",
+            Self::Stalled => "stalled",
+        }
+    }
+}
+
+/// What PEERS and the metrics show of one peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PeerView {
+    /// Which region.
+    pub region: RegionId,
+    /// How the link stands.
+    pub state: LinkState,
+    /// Best round trip of the last pings, in milliseconds.
+    pub rtt_ms: Option<u64>,
+    /// Its wall clock less ours, in milliseconds.
+    pub offset_ms: Option<i64>,
+    /// Records of our log that it has not acknowledged.
+    pub lag_records: u64,
+    /// Our record up to which it holds everything durably.
+    pub acked_seq: Lsn,
+    /// Its record up to which we hold everything.
+    pub received_seq: Lsn,
+    /// Bytes of frames sent to it, over all links.
+    pub bytes_out: u64,
+    /// Bytes of frames received from it, over all links.
+    pub bytes_in: u64,
+    /// When it was last heard, Unix milliseconds.
+    pub last_heard_ms: Option<u64>,
+    /// Frames refused.
+    pub refused: u64,
+    /// Records merged that told us something new.
+    pub applied: u64,
+}
+
+/// What we send, while a link is up.
+#[derive(Debug)]
+pub(super) struct Sending {
+    /// The last record read for this peer, sent or left out.
+    pub(super) read: Lsn,
+    /// The cursor the peer will stand at once it has all that was sent.
+    pub(super) chain: Cursor,
+    /// Frames under way: the cursor's record and the bytes.
+    pub(super) under_way: VecDeque<(Lsn, usize)>,
+    pub(super) under_way_bytes: usize,
+    /// Up to here merged records travel too: the peer starts from nothing.
+    pub(super) everything_to: Lsn,
+    /// Our tip as the peer's hello found it: it is told when it has reached it.
+    pub(super) tip: Cursor,
+    /// The furthest cursor sent on this link: acknowledgements beyond it are lies.
+    pub(super) sent_max: Cursor,
+    /// Where reading stands in a batch: its bytes' offset.
+    pub(super) source: Option<(Arc<Batch>, usize)>,
+    /// A read from disk: wanted, or under way.
+    pub(super) disk: Option<DiskRead>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum DiskRead {
+    Wanted(Lsn),
+    UnderWay(Lsn),
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) id: LinkId,
+    pub(super) control: VecDeque<Vec<u8>>,
+    /// `None` until its hello.
+    pub(super) sending: Option<Sending>,
+    /// Its tip as of its hello.
+    pub(super) their_tip: Cursor,
+    pub(super) last_ping_ms: u64,
+    pub(super) last_resend_ms: u64,
+    pub(super) stalled: bool,
+    /// Acknowledgements that wait for their durability.
+    pub(super) acks: VecDeque<(Cursor, Release)>,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) region: RegionId,
+    pub(super) link: Option<Link>,
+    /// How far we hold its log.
+    pub(super) received: Option<Cursor>,
+    /// We hold it from its start: only then is the cursor kept over a restart.
+    pub(super) whole: bool,
+    pub(super) caught_up: bool,
+    cut: bool,
+    pub(super) acked_seq: Lsn,
+    pub(super) samples: VecDeque<super::clocks::Sample>,
+    last_heard_ms: Option<u64>,
+    pub(super) bytes_out: u64,
+    bytes_in: u64,
+    refused: u64,
+    pub(super) applied: u64,
+}
+
+impl Peer {
+    pub(super) fn new(region: RegionId, received: Option<Cursor>) -> Self {
+        Self {
+            region,
+            link: None,
+            received,
+            whole: received.is_some(),
+            caught_up: false,
+            cut: false,
+            acked_seq: 0,
+            samples: VecDeque::new(),
+            last_heard_ms: None,
+            bytes_out: 0,
+            bytes_in: 0,
+            refused: 0,
+            applied: 0,
+        }
+    }
+
+    pub(super) fn open(&mut self, id: LinkId, wall_ms: u64) {
+        self.link = Some(Link {
+            id,
+            control: VecDeque::new(),
+            sending: None,
+            their_tip: Cursor::default(),
+            last_ping_ms: wall_ms,
+            last_resend_ms: 0,
+            stalled: false,
+            acks: VecDeque::new(),
+        });
+    }
+
+    pub(super) fn close(&mut self) {
+        self.link = None;
+        self.samples.clear();
+    }
+
+    pub(super) fn link_id(&self) -> Option<LinkId> {
+        if self.cut { None } else { self.link.as_ref().map(|link| link.id) }
+    }
+
+    pub(super) fn is_linked(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.sending.is_some())
+    }
+
+    pub(super) fn is_caught_up(&self) -> bool {
+        self.caught_up
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    pub(super) fn set_cut(&mut self, cut: bool) {
+        self.cut = cut;
+        if cut {
+            self.close();
+        }
+    }
+
+    pub(super) fn last_heard_ms(&self) -> Option<u64> {
+        self.last_heard_ms
+    }
+
+    pub(super) fn heard(&mut self, bytes: usize, wall_ms: u64) {
+        self.bytes_in += bytes as u64;
+        self.last_heard_ms = Some(wall_ms);
+    }
+
+    pub(super) fn count_refused(&mut self) {
+        self.refused += 1;
+    }
+
+    /// Puts a control frame before all records. Pings and acknowledgements supersede each other, so
+    /// the oldest may go when a link does not move.
+    pub(super) fn queue(&mut self, frame: Vec<u8>) {
+        if let Some(link) = &mut self.link {
+            if link.control.len() >= limits::PEER_OUTBOX_FRAMES_MAX {
+                link.control.remove(1);
+            }
+            link.control.push_back(frame);
+        }
+    }
+
+    pub(super) fn ping(&mut self, wall_ms: u64) {
+        let Some(link) = &mut self.link else { return };
+        let Some(sending) = &link.sending else { return };
+        // A wall clock that steps back must not silence us.
+        if wall_ms.abs_diff(link.last_ping_ms) < limits::PING_EVERY_MS {
+            return;
+        }
+        link.last_ping_ms = wall_ms;
+        let ping = Frame::Ping { at_ms: wall_ms, sent: sending.chain }.encode();
+        self.queue(ping);
+    }
+
+    pub(super) fn wanted_read(&mut self) -> Option<ReadRequest> {
+        let sending = self.link.as_mut()?.sending.as_mut()?;
+        let Some(DiskRead::Wanted(from)) = sending.disk else { return None };
+        sending.disk = Some(DiskRead::UnderWay(from));
+        Some(ReadRequest { peer: self.region, from })
+    }
+
+    pub(super) fn feed(&mut self, from: Lsn, read: LogRead) {
+        let Some(sending) = self.link.as_mut().and_then(|link| link.sending.as_mut()) else { return };
+        if sending.disk != Some(DiskRead::UnderWay(from)) {
+            return;
+        }
+        sending.disk = None;
+        match read {
+            LogRead::Records(batch) => {
+                if batch.first <= from && batch.last >= from {
+                    sending.source = Some((batch, 0));
+                    sending.seek(from);
+                }
+            }
+            // What was before is dead by everybody's clock: the peer misses nothing that counts.
+            LogRead::StartsAt(first) => sending.read = sending.read.max(first - 1),
+        }
+    }
+
+    pub(super) fn whole_cursor(&self) -> Option<(RegionId, Cursor)> {
+        let received = self.received.filter(|_| self.whole)?;
+        Some((self.region, received))
+    }
+
+    pub(super) fn view(&self, tip: Lsn) -> PeerView {
+        let best = self.samples.iter().min_by_key(|sample| sample.rtt_ms);
+        let state = match &self.link {
+            _ if self.cut => LinkState::Cut,
+            Some(link) if link.stalled => LinkState::Stalled,
+            Some(link) if link.sending.is_some() => LinkState::Linked,
+            _ => LinkState::Connecting,
+        };
+        PeerView {
+            region: self.region,
+            state,
+            rtt_ms: best.map(|sample| sample.rtt_ms),
+            offset_ms: best.map(|sample| sample.offset_ms),
+            lag_records: tip.saturating_sub(self.acked_seq),
+            acked_seq: self.acked_seq,
+            received_seq: self.received.map_or(0, |cursor| cursor.lsn),
+            bytes_out: self.bytes_out,
+            bytes_in: self.bytes_in,
+            last_heard_ms: self.last_heard_ms,
+            refused: self.refused,
+            applied: self.applied,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What a peer's frame changes.
+
+use super::peer::Peer;
+use super::send::hello;
+use super::{FrameError, NodeConfig, NodeMemory, clocks};
+use crate::canary::{self, Bug};
+use crate::ids::{Cursor, Lsn};
+use crate::journal::Record;
+use crate::limits;
+use crate::policy::Durable;
+use crate::store::{MergeRefused, Release, Scratch, Store};
+use crate::wire::{Bodies, Frame, Hello};
+
+/// Two resends are at least this far apart, in milliseconds: what is under way must have a chance.
+const RESEND_EVERY_MS: u64 = 200;
+
+/// Everything a frame may touch besides its peer.
+pub(super) struct Receiving<'r> {
+    pub(super) config: &'r NodeConfig,
+    pub(super) memory: &'r mut NodeMemory,
+    pub(super) store: &'r Store,
+    pub(super) scratch: &'r mut Scratch,
+    pub(super) wall_ms: u64,
+}
+
+impl Receiving<'_> {
+    /// Takes one frame of `peer`.
+    pub(super) fn frame(&mut self, peer: &mut Peer, bytes: &[u8]) -> Result<(), FrameError> {
+        let frame = Frame::decode(bytes)?;
+        if !peer.is_linked() && !matches!(frame, Frame::Hello(_)) {
+            return Err(FrameError::OutOfOrder("the first frame must be a hello"));
+        }
+        match frame {
+            Frame::Hello(theirs) => self.hello(peer, &theirs),
+            Frame::Records { prev, last, bodies } => self.records(peer, prev, last, Bodies::new(bodies)),
+            Frame::Ack { upto, resend } => self.ack(peer, upto, resend),
+            Frame::Ping { at_ms, sent } => {
+                peer.queue(Frame::Pong { ping_at_ms: at_ms, at_ms: self.wall_ms }.encode());
+                if peer.received.unwrap_or_default() != sent {
+                    self.ask_resend(peer);
+                }
+                Ok(())
+            }
+            Frame::Pong { ping_at_ms, at_ms } => {
+                clocks::sample(&mut peer.samples, ping_at_ms, at_ms, self.wall_ms);
+                Ok(())
+            }
+        }
+    }
+
+    fn hello(&mut self, peer: &mut Peer, theirs: &Hello<'_>) -> Result<(), FrameError> {
+        if theirs.cluster != self.config.cluster {
+            let hex = |id: &[u8; 16]| format!("{:032x}", u128::from_be_bytes(*id));
+            return Err(FrameError::Cluster { ours: hex(&self.config.cluster), theirs: hex(&theirs.cluster) });
+        }
+        if theirs.region != peer.region {
+            let (announced, authenticated) = (theirs.region.0, peer.region.0);
+            return Err(FrameError::Region { announced, authenticated });
+        }
+        // Its stamps of ours may be ahead of what we remember after a loss (S6); but never believe a
+        // peer beyond the drift bound (S2).
+        let ahead_ms = theirs.newest_of_yours.ms().saturating_sub(self.wall_ms);
+        if ahead_ms <= self.store.config().max_drift_ms {
+            self.store.clock().observe(theirs.newest_of_yours);
+        }
+        if peer.received.is_some_and(|have| have.incarnation != theirs.incarnation) {
+            // Another life of its data: what we hold of the former stays, its log starts anew.
+            peer.received = None;
+            peer.whole = false;
+            let newest = self.memory.newest_stamps.get(&peer.region).copied().unwrap_or_default();
+            peer.queue(hello(self.config, self.store, peer, newest));
+        }
+        if !peer.whole {
+            peer.received = None;
+        }
+        let tip = self.store.tail().written();
+        let start = self.start_of(theirs.have);
+        let everything_to = if theirs.have.is_some() { 0 } else { tip };
+        let tip = Cursor { incarnation: self.store.config().incarnation, epoch: self.config.epoch, lsn: tip };
+        let sending =
+            super::peer::Sending::new(start, theirs.have.unwrap_or_default(), everything_to, tip);
+        peer.acked_seq = start;
+        let (incarnation, epoch) = (theirs.incarnation, theirs.epoch);
+        if let Some(link) = &mut peer.link {
+            link.sending = Some(sending);
+            link.their_tip = Cursor { incarnation, epoch, lsn: theirs.tip };
+            link.stalled = false;
+        }
+        self.note_progress(peer);
+        Ok(())
+    }
+
+    /// Our record up to which a cursor of our log counts: sequences of an epoch that ended earlier
+    /// than the peer believes were lost with an unsynced tail, and their numbers are used again (S6).
+    fn start_of(&self, have: Option<Cursor>) -> Lsn {
+        let first = self.memory.first_lsn.saturating_sub(1);
+        let Some(have) = have.filter(|have| have.incarnation == self.store.config().incarnation) else {
+            return first;
+        };
+        let epochs = &self.memory.epochs;
+        let Some(at) = epochs.iter().position(|(epoch, _)| *epoch == have.epoch) else { return first };
+        let end = epochs.get(at + 1).map_or(self.store.tail().written(), |(_, first)| first - 1);
+        have.lsn.min(end).max(first)
+    }
+
+    fn records(
+        &mut self,
+        peer: &mut Peer,
+        prev: Cursor,
+        last: Cursor,
+        bodies: Bodies<'_>,
+    ) -> Result<(), FrameError> {
+        if peer.received.unwrap_or_default() != prev && !canary::planted(Bug::CursorSkipsGap) {
+            // Doubled, reordered, or after a lost one: the cursor tells, and a ping will mend it.
+            return Ok(());
+        }
+        let empty = bodies.clone().next().is_none();
+        let merged = match self.store.merge(bodies, peer.region, self.wall_ms, self.scratch) {
+            Ok(merged) => merged,
+            Err(MergeRefused::Ahead { .. }) => {
+                // S2: the link stalls; nothing acknowledged, nothing dropped, our clock does not move.
+                if let Some(link) = &mut peer.link {
+                    link.stalled = true;
+                }
+                peer.count_refused();
+                return Ok(());
+            }
+            Err(refused) => return Err(refused.into()),
+        };
+        peer.received = Some(last);
+        peer.applied += merged.applied as u64;
+        let newest = self.memory.newest_stamps.entry(peer.region).or_default();
+        *newest = merged.newest_of_sender.max(*newest);
+        if let Some(link) = &mut peer.link {
+            link.stalled = false;
+        }
+        let mut release = merged.release;
+        if !empty && peer.whole {
+            release.join(self.log_cursor(peer, last));
+        }
+        self.acknowledge(peer, last, release);
+        self.note_progress(peer);
+        Ok(())
+    }
+
+    fn log_cursor(&self, peer: &Peer, cursor: Cursor) -> Release {
+        let lsn = self.store.append_record(&Record::Cursor(peer.region, cursor), Durable::Interval);
+        Release { written: lsn, synced: 0 }
+    }
+
+    fn acknowledge(&self, peer: &mut Peer, upto: Cursor, release: Release) {
+        let Some(link) = &mut peer.link else { return };
+        if link.acks.len() >= limits::PEER_ACKS_PENDING_MAX
+            && let Some(last) = link.acks.back_mut()
+        {
+            last.0 = upto;
+            last.1.join(release);
+            return;
+        }
+        link.acks.push_back((upto, release));
+    }
+
+    /// Whether we now hold all that the peer had when the link came up.
+    fn note_progress(&mut self, peer: &mut Peer) {
+        let Some(link) = &peer.link else { return };
+        let received = peer.received.unwrap_or_default();
+        let tip = link.their_tip;
+        let level = received.incarnation == tip.incarnation && received >= tip;
+        // An empty log has nothing to catch up with.
+        if !level && tip.lsn > 0 {
+            return;
+        }
+        peer.caught_up = true;
+        if !peer.whole {
+            peer.whole = true;
+            if let Some(received) = peer.received {
+                let _ = self.log_cursor(peer, received);
+            }
+        }
+    }
+
+    fn ack(&mut self, peer: &mut Peer, upto: Cursor, resend: bool) -> Result<(), FrameError> {
+        let start = self.start_of(Some(upto));
+        let ours = upto.incarnation == self.store.config().incarnation;
+        let Some(sending) = peer.link.as_mut().and_then(|link| link.sending.as_mut()) else {
+            return Ok(());
+        };
+        if ours && upto > sending.sent_max {
+            return Err(FrameError::OutOfOrder("an acknowledgement of what was never sent"));
+        }
+        if ours && !resend {
+            sending.acknowledged(upto);
+            peer.acked_seq = peer.acked_seq.max(upto.lsn);
+        }
+        if resend {
+            sending.rewind(start, upto);
+        }
+        Ok(())
+    }
+
+    fn ask_resend(&self, peer: &mut Peer) {
+        let upto = peer.received.unwrap_or_default();
+        let Some(link) = &mut peer.link else { return };
+        if self.wall_ms.abs_diff(link.last_resend_ms) < RESEND_EVERY_MS {
+            return;
+        }
+        link.last_resend_ms = self.wall_ms;
+        peer.queue(Frame::Ack { upto, resend: true }.encode());
+    }
+}

@@ -1,0 +1,168 @@
+//! What leaves for one peer: control frames first, then the log from the peer's cursor on.
+
+use super::NodeConfig;
+use super::peer::{DiskRead, Peer, Sending};
+use super::LinkId;
+use crate::entry::Bytes;
+use crate::hlc::Stamp;
+use crate::ids::{Cursor, Lsn};
+use crate::journal::{self, Origin, Records};
+use crate::limits;
+use crate::store::{Release, RingRead, Store};
+use crate::wire::{Frame, Hello, push_body};
+
+/// Our hello to `peer`.
+pub(super) fn hello(config: &NodeConfig, store: &Store, peer: &Peer, newest_of_yours: Stamp) -> Vec<u8> {
+    Frame::Hello(Hello {
+        cluster: config.cluster,
+        region: store.config().region,
+        name: &config.name,
+        incarnation: store.config().incarnation,
+        epoch: config.epoch,
+        membership: 0,
+        have: peer.received.filter(|_| peer.whole),
+        tip: store.tail().written(),
+        newest_of_yours,
+    })
+    .encode()
+}
+
+/// The next frame for `peer`, if any may leave.
+pub(super) fn next_frame(config: &NodeConfig, peer: &mut Peer, store: &Store) -> Option<(LinkId, Vec<u8>)> {
+    let id = peer.link_id()?;
+    release_acks(peer, store);
+    let link = peer.link.as_mut()?;
+    let frame = link.control.pop_front().or_else(|| next_records(config, link.sending.as_mut()?, store))?;
+    peer.bytes_out += frame.len() as u64;
+    Some((id, frame))
+}
+
+/// Acknowledges what has become durable; the last such cursor says it all.
+fn release_acks(peer: &mut Peer, store: &Store) {
+    let Some(link) = &mut peer.link else { return };
+    let mut upto = None;
+    while let Some((cursor, release)) = link.acks.front()
+        && store.tail().may_release(release)
+    {
+        upto = Some(*cursor);
+        link.acks.pop_front();
+    }
+    if let Some(upto) = upto {
+        peer.queue(Frame::Ack { upto, resend: false }.encode());
+    }
+}
+
+/// The next records from where the peer stands, as one frame.
+fn next_records(config: &NodeConfig, sending: &mut Sending, store: &Store) -> Option<Vec<u8>> {
+    if sending.under_way_bytes >= limits::PEER_WINDOW_BYTES_MAX {
+        return None;
+    }
+    let mut bodies = Vec::new();
+    let mut count = 0;
+    while bodies.len() < limits::FRAME_BYTES_TARGET && count < limits::FRAME_RECORDS_MAX {
+        let Some((lsn, body)) = sending.next_body(store) else { break };
+        let travels = match journal::streamed(&body) {
+            Some(Origin::Own) => true,
+            Some(Origin::Merged) => lsn <= sending.everything_to,
+            None => false,
+        };
+        if travels {
+            push_body(&body, &mut bodies);
+            count += 1;
+        }
+    }
+    // A frame without records only moves the cursor: sent when the peer waits to hear of our tip.
+    let waits = sending.chain < sending.tip && sending.read >= sending.tip.lsn;
+    if count == 0 && !waits {
+        return None;
+    }
+    let incarnation = store.config().incarnation;
+    let last = Cursor { incarnation, epoch: config.epoch, lsn: sending.read };
+    let frame = Frame::Records { prev: sending.chain, last, bodies: Bytes(&bodies) }.encode();
+    sending.chain = last;
+    sending.sent_max = sending.sent_max.max(last);
+    sending.under_way.push_back((last.lsn, frame.len()));
+    sending.under_way_bytes += frame.len();
+    Some(frame)
+}
+
+impl Sending {
+    /// For a peer that holds our log up to `start` by its own word `have`.
+    pub(super) fn new(start: Lsn, have: Cursor, everything_to: Lsn, tip: Cursor) -> Self {
+        Self {
+            read: start,
+            chain: have,
+            under_way: Default::default(),
+            under_way_bytes: 0,
+            everything_to,
+            tip,
+            sent_max: have,
+            source: None,
+            disk: None,
+        }
+    }
+
+    /// The next record's number and body, if it may leave; asks for a read from disk where the ring
+    /// has moved on.
+    fn next_body(&mut self, store: &Store) -> Option<(Lsn, Vec<u8>)> {
+        if self.disk.is_some() {
+            return None;
+        }
+        let wanted = self.read + 1;
+        if self.source.as_ref().is_none_or(|(batch, _)| batch.last < wanted) {
+            match store.tail().read(wanted) {
+                RingRead::Batch(batch) => {
+                    self.source = Some((batch, 0));
+                    self.seek(wanted);
+                }
+                RingRead::Nothing => return None,
+                RingRead::Behind => {
+                    self.disk = Some(DiskRead::Wanted(wanted));
+                    return None;
+                }
+            }
+        }
+        let (batch, offset) = self.source.as_mut()?;
+        // What comes from disk may hold records that are to be synced first (INV-8).
+        if !store.tail().may_release(&Release { written: batch.last, synced: batch.sync_to }) {
+            return None;
+        }
+        let mut records = Records::new(&batch.bytes[*offset..]);
+        let body = records.next_body().ok()?.to_vec();
+        *offset += records.offset();
+        self.read = wanted;
+        Some((wanted, body))
+    }
+
+    /// Skips to record `wanted` of the source.
+    pub(super) fn seek(&mut self, wanted: Lsn) {
+        let Some((batch, offset)) = &mut self.source else { return };
+        let mut records = Records::new(&batch.bytes);
+        for _ in batch.first..wanted {
+            if records.next_body().is_err() {
+                break;
+            }
+        }
+        *offset = records.offset();
+    }
+
+    /// The peer holds all up to `upto` durably.
+    pub(super) fn acknowledged(&mut self, upto: Cursor) {
+        while let Some(&(lsn, bytes)) = self.under_way.front()
+            && lsn <= upto.lsn
+        {
+            self.under_way_bytes -= bytes;
+            self.under_way.pop_front();
+        }
+    }
+
+    /// Starts over from `read`, where the peer stands at `chain`.
+    pub(super) fn rewind(&mut self, read: Lsn, chain: Cursor) {
+        self.read = read;
+        self.chain = chain;
+        self.source = None;
+        self.disk = None;
+        self.under_way.clear();
+        self.under_way_bytes = 0;
+    }
+}

@@ -1,0 +1,112 @@
+//! What refuses claims before any entry is looked at (S4.1, first row), and the clock's durable
+//! ceiling (S2).
+//!
+//! Reasons are set by the cold half and read with one load by every claim.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::{Release, Store, lock};
+use crate::journal::Record;
+use crate::limits;
+use crate::policy::Durable;
+use crate::request::Reason;
+
+const REASONS: [Reason; 3] = [Reason::CatchingUp, Reason::Clock, Reason::Draining];
+
+/// Reasons that hold for every claim, whatever its key.
+#[derive(Debug, Default)]
+pub struct Gate {
+    closed: AtomicU32,
+    /// When the peer that has been silent longest was last heard, Unix milliseconds; 0: no peers.
+    oldest_word_ms: AtomicU64,
+}
+
+impl Gate {
+    /// Closes or opens the gate for one reason.
+    pub fn set(&self, reason: Reason, closed: bool) {
+        let bit = bit(reason);
+        if closed {
+            self.closed.fetch_or(bit, Ordering::AcqRel);
+        } else {
+            self.closed.fetch_and(!bit, Ordering::AcqRel);
+        }
+    }
+
+    /// Why claims are refused now, if they are.
+    pub fn closed(&self) -> Option<Reason> {
+        let closed = self.closed.load(Ordering::Acquire);
+        if closed == 0 { None } else { REASONS.into_iter().find(|reason| closed & bit(*reason) != 0) }
+    }
+
+    /// When the peer that has been silent longest was last heard, Unix milliseconds; 0: no peers.
+    pub fn set_oldest_word_ms(&self, at_ms: u64) {
+        self.oldest_word_ms.store(at_ms, Ordering::Relaxed);
+    }
+
+    /// Age of the oldest peer's last word at `now_ms`, in milliseconds; 0 without peers.
+    pub fn stale_ms(&self, now_ms: u64) -> u64 {
+        match self.oldest_word_ms.load(Ordering::Relaxed) {
+            0 => 0,
+            at_ms => now_ms.saturating_sub(at_ms),
+        }
+    }
+}
+
+fn bit(reason: Reason) -> u32 {
+    1 << reason as u32
+}
+
+impl Store {
+    /// Why a claim is refused whatever its key says, if it is.
+    pub(super) fn refusal(&self, wall_ms: u64) -> Option<Reason> {
+        if let Some(reason) = self.gate.closed() {
+            return Some(reason);
+        }
+        if wall_ms < self.grants_from_ms {
+            return Some(Reason::Clock);
+        }
+        if self.tail.pending_bytes() > limits::TAIL_PENDING_BYTES_MAX {
+            return Some(Reason::LogBehind);
+        }
+        (self.memory_bytes() >= self.config.max_memory_bytes).then_some(Reason::Full)
+    }
+
+    /// Whether the clock may issue a stamp at `ms`: not beyond its durable ceiling (S2).
+    pub(super) fn below_ceiling(&self, ms: u64) -> bool {
+        ms <= self.ceiling_ms.load(Ordering::Acquire)
+    }
+
+    /// Appends a higher ceiling when less than half of it is left. To be called at least every second;
+    /// the caller syncs to the release and then calls [`Store::settle_ceiling`].
+    pub fn extend_ceiling(&self, wall_ms: u64) -> Option<Release> {
+        let now_ms = self.clock.now_ms(wall_ms);
+        let mut pending = lock(&self.ceiling_pending);
+        let left = self.ceiling_ms.load(Ordering::Acquire).saturating_sub(now_ms);
+        if left > limits::CEILING_RENEW_BELOW_MS || pending.is_some() {
+            return None;
+        }
+        let ceiling_ms = now_ms + limits::CEILING_AHEAD_MS;
+        let lsn = self.append_record(&Record::Ceiling(ceiling_ms), Durable::Interval);
+        *pending = Some((lsn, ceiling_ms));
+        Some(Release { written: lsn, synced: lsn })
+    }
+
+    /// Puts the pending ceiling in force once its record is synced.
+    pub fn settle_ceiling(&self) {
+        let mut pending = lock(&self.ceiling_pending);
+        if let Some((lsn, ceiling_ms)) = *pending
+            && self.tail.synced() >= lsn
+        {
+            self.ceiling_ms.fetch_max(ceiling_ms, Ordering::AcqRel);
+            *pending = None;
+        }
+    }
+
+    /// Appends a record that belongs to no key.
+    pub fn append_record(&self, record: &Record<'_>, durable: Durable) -> u64 {
+        let mut body = Vec::with_capacity(64);
+        record.encode(&mut body);
+        let (kind, payload) = body.split_first().expect("every record encodes its kind");
+        self.tail.append(*kind, payload, 0, durable)
+    }
+}

@@ -1,0 +1,231 @@
+//! The only entrance for what peers send and for what the log held (S3, S7).
+//!
+//! A frame is checked whole before anything is applied: every record decodes, every part is within its
+//! bounds, and no stamp runs ahead of *our wall clock* by more than `max_drift` (S2). A frame that
+//! fails changes nothing.
+
+use dashmap::Entry as IndexEntry;
+
+use super::run::{Scratch, pack, unpack};
+use super::{Release, Store};
+use crate::conflict::Conflict;
+use crate::entry::{Entry, MalformedEntry};
+use crate::hlc::Stamp;
+use crate::ids::RegionId;
+use crate::journal::{self, EntryRecord, MalformedRecord, Origin, Record};
+use crate::limits;
+use crate::policy::Durable;
+
+/// What a merge did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Merged {
+    /// What must be reached before the merge may be acknowledged.
+    pub release: Release,
+    /// Records that told us something new.
+    pub applied: usize,
+    /// Records that did not.
+    pub known: usize,
+    /// The greatest stamp met that the sending region issued: it is told when it lost its own (S6).
+    pub newest_of_sender: Stamp,
+}
+
+/// Why nothing of a frame was applied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MergeRefused {
+    /// A record does not decode.
+    #[error(transparent)]
+    Record(#[from] MalformedRecord),
+    /// An entry is malformed.
+    #[error(transparent)]
+    Entry(#[from] MalformedEntry),
+    /// A key out of bounds.
+    #[error("a key of {0} bytes")]
+    Key(usize),
+    /// A record that does not travel.
+    #[error("a record of a kind that does not travel between regions")]
+    Kind,
+    /// A stamp ahead of our wall clock: the link stalls until the clocks agree (S2).
+    #[error("a stamp runs {ahead_ms} ms ahead of our wall clock, beyond max_drift: check both clocks")]
+    Ahead {
+        /// By how much, in milliseconds.
+        ahead_ms: u64,
+    },
+}
+
+/// One record off the wire, decoded and checked.
+enum Checked<'a> {
+    Entry(&'a [u8], Entry<'a>),
+    Conflict(Conflict),
+}
+
+impl Store {
+    /// Merges `bodies` (records of `sender`'s log), all or nothing, at `wall_ms`.
+    pub fn merge<'a>(
+        &self,
+        bodies: impl Iterator<Item = &'a [u8]>,
+        sender: RegionId,
+        wall_ms: u64,
+        scratch: &mut Scratch,
+    ) -> Result<Merged, MergeRefused> {
+        let checked = bodies.map(check).collect::<Result<Vec<_>, _>>()?;
+        let newest = checked.iter().map(Checked::newest_stamp).max().unwrap_or_default();
+        let ahead_ms = newest.ms().saturating_sub(wall_ms);
+        if ahead_ms > self.config.max_drift_ms {
+            return Err(MergeRefused::Ahead { ahead_ms });
+        }
+        self.clock.observe(newest);
+        let mut merged = Merged::default();
+        for record in checked {
+            merged.newest_of_sender = merged.newest_of_sender.max(record.newest_stamp_of(sender));
+            let (news, release) = self.apply(record, wall_ms, Some(Origin::Merged), scratch);
+            merged.release.join(release);
+            *(if news { &mut merged.applied } else { &mut merged.known }) += 1;
+        }
+        Ok(merged)
+    }
+
+    /// Puts back one record of our own log: joined, not logged again (S6). Says when it may die.
+    pub(crate) fn recover(
+        &self,
+        body: &[u8],
+        wall_ms: u64,
+        scratch: &mut Scratch,
+        mut visit: impl FnMut(&Entry<'_>),
+    ) -> Result<u64, MergeRefused> {
+        let record = check(body)?;
+        self.clock.observe(record.newest_stamp());
+        let dies_at_ms = match &record {
+            Checked::Entry(_, entry) => {
+                visit(entry);
+                entry.dies_at_ms()
+            }
+            Checked::Conflict(conflict) => conflict.expires_at,
+        };
+        let _ = self.apply(record, wall_ms, None, scratch);
+        Ok(dies_at_ms)
+    }
+
+    fn apply(
+        &self,
+        record: Checked<'_>,
+        wall_ms: u64,
+        log_as: Option<Origin>,
+        scratch: &mut Scratch,
+    ) -> (bool, Release) {
+        match record {
+            Checked::Entry(key, entry) => self.join_in(key, &entry, wall_ms, log_as, scratch),
+            Checked::Conflict(conflict) => {
+                let now_ms = self.clock.now_ms(wall_ms);
+                if now_ms > conflict.expires_at.saturating_add(self.config.max_drift_ms) {
+                    return (false, Release::default());
+                }
+                if log_as.is_none() {
+                    return (self.conflicts.join(conflict).is_some(), Release::default());
+                }
+                match self.list_conflict(conflict, Origin::Merged) {
+                    Some(lsn) => (true, Release { written: lsn, synced: 0 }),
+                    None => (false, Release::default()),
+                }
+            }
+        }
+    }
+
+    /// Joins `theirs` into what is stored of `key` and logs it if it says anything new.
+    fn join_in(
+        &self,
+        key: &[u8],
+        theirs: &Entry<'_>,
+        wall_ms: u64,
+        log_as: Option<Origin>,
+        scratch: &mut Scratch,
+    ) -> (bool, Release) {
+        let now_ms = self.clock.now_ms(wall_ms);
+        let drift_ms = self.config.max_drift_ms;
+        let policies = self.policies();
+        let policy = policies.of_key(key);
+        let hash = self.config.keys.key_hash(key);
+        let index = self.index.entry(hash);
+        let side = &mut *self.side(hash);
+        let ours = match &index {
+            IndexEntry::Occupied(occupied) => {
+                let (stored_key, entry) = unpack(side.arena.get(*occupied.get()));
+                if stored_key != key {
+                    return (false, Release::default());
+                }
+                entry
+            }
+            IndexEntry::Vacant(_) => Entry::default(),
+        };
+        let mut joined = ours.clone().join(theirs);
+        joined.drop_dead(now_ms, drift_ms);
+        if joined == ours || joined.is_empty() {
+            // Known already, or dead: but what we acknowledge must be as durable as what we hold.
+            return (false, side.watch.seen);
+        }
+        let undropped = ours.join(theirs);
+        pack(key, &joined, &mut scratch.state);
+        if let Some(origin) = log_as {
+            pack(key, theirs, &mut scratch.delta);
+            let kind = journal::entry_kind(origin);
+            let lsn = self.tail.append(kind, &scratch.delta, theirs.dies_at_ms(), policy.durable);
+            let synced = if policy.durable == Durable::Always { lsn } else { 0 };
+            self.list_losers(key, &undropped, policy);
+            side.watch.seen.join(Release { written: self.tail.appended(), synced });
+        } else {
+            for conflict in crate::conflict::losers(key, &undropped, policy.conflict_retention_ms) {
+                let _ = self.conflicts.join(conflict);
+            }
+        }
+        let bytes_before = side.arena.bytes();
+        match index {
+            IndexEntry::Occupied(mut occupied) => {
+                let slot = *occupied.get();
+                *occupied.get_mut() = side.arena.replace(slot, &scratch.state);
+                self.account(side, bytes_before, 0);
+            }
+            IndexEntry::Vacant(vacant) => {
+                vacant.insert(side.arena.insert(&scratch.state));
+                self.account(side, bytes_before, 1);
+            }
+        }
+        self.wake(&mut side.watch, hash);
+        (true, side.watch.seen)
+    }
+}
+
+impl Checked<'_> {
+    fn newest_stamp(&self) -> Stamp {
+        match self {
+            Self::Entry(_, entry) => entry.newest_stamp(),
+            Self::Conflict(conflict) => conflict.newest_stamp(),
+        }
+    }
+
+    fn newest_stamp_of(&self, region: RegionId) -> Stamp {
+        match self {
+            Self::Entry(_, entry) => entry.newest_stamp_of(region),
+            Self::Conflict(_) => Stamp::ZERO,
+        }
+    }
+}
+
+fn check(body: &[u8]) -> Result<Checked<'_>, MergeRefused> {
+    match Record::decode(body)? {
+        Record::Entry(_, EntryRecord { key, entry }) => {
+            check_key(key.0)?;
+            Ok(Checked::Entry(key.0, entry.unpack()?))
+        }
+        Record::Conflict(_, conflict) => {
+            check_key(&conflict.id.key)?;
+            Ok(Checked::Conflict(conflict))
+        }
+        _ => Err(MergeRefused::Kind),
+    }
+}
+
+fn check_key(key: &[u8]) -> Result<(), MergeRefused> {
+    if key.is_empty() || key.len() > limits::KEY_BYTES_MAX {
+        return Err(MergeRefused::Key(key.len()));
+    }
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! The hot half: the dedup map and everything an operation touches, shared by many threads, without
+//! a queue and without a timer.
+//!
+//! ```text
+//! index  DashMap<KeyHash, Slot>   which record; 16 bytes a key
+//! sides  [Mutex<Side>]            the records themselves, waiters, what each shard's state waits for
+//! tail   Mutex<..>                the log's end                 lock order: index -> side -> conflicts -> tail
+//! ```
+//! An operation takes one index shard, one side and, if it writes, the tail; it decodes the record,
+//! decides, joins, packs, and appends the delta to the log under the shard's lock. The reply is
+//! emitted at once into the caller's buffer and may leave when [`Tail::may_release`] says so.
+//!
+//! [`Store::merge`] is the only entrance for what peers send.
+//!
+//! Must never: hold a guard across input, await or a second look-up; answer from anything but the
+//! joined entry; evict what is alive.
+
+mod arena;
+mod carry;
+mod conflicts;
+mod gate;
+mod merge;
+mod run;
+mod scan;
+mod sweep;
+mod tail;
+
+#[cfg(test)]
+mod tests;
+
+use dashmap::DashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use arena::{Arena, Slot};
+pub use conflicts::ConflictPage;
+pub use gate::Gate;
+pub use merge::{Merged, MergeRefused};
+pub use run::{Ran, Scratch};
+pub use scan::{Inspected, ScanPage, Scanned};
+pub use tail::{Batch, Release, RingRead, Tail};
+
+use crate::hash::{ClusterKeys, IdentityBuild, KeyHash};
+use crate::hlc::{Clock, Stamp};
+use crate::ids::{Incarnation, Lsn, RegionId};
+use crate::policy::Policies;
+
+/// Names a parked duplicate to whoever parked it.
+pub type Ticket = u64;
+
+/// What a store is built for; fixed for its life.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// This region.
+    pub region: RegionId,
+    /// This life of its data.
+    pub incarnation: Incarnation,
+    /// The cluster's hash keys.
+    pub keys: ClusterKeys,
+    /// Bound between wall clocks, in milliseconds (S2).
+    pub max_drift_ms: u64,
+    /// Shards of the map: a power of two, at least 2.
+    pub shards: usize,
+    /// Claims are refused at this many bytes of entries and index (S6).
+    pub max_memory_bytes: usize,
+    /// Written log kept in memory for peers, in bytes; 0 where there are no peers.
+    pub ring_bytes_max: usize,
+}
+
+/// One shard's records and what its readers must wait for.
+#[derive(Debug, Default)]
+struct Side {
+    arena: Arena,
+    watch: Watch,
+}
+
+/// What a shard's readers must wait for, and who waits for it.
+#[derive(Debug, Default)]
+struct Watch {
+    /// The newest record of this shard's keys in the log, and the newest that is to be synced: what
+    /// any reply that saw this shard waits for (S6).
+    seen: Release,
+    waiters: Vec<(KeyHash, Ticket)>,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Store {
+    config: StoreConfig,
+    index: DashMap<KeyHash, Slot, IdentityBuild>,
+    sides: Box<[Mutex<Side>]>,
+    clock: Clock,
+    tail: Tail,
+    policies: RwLock<Arc<Policies>>,
+    conflicts: conflicts::Conflicts,
+    /// What refuses claims (S4.1, first row).
+    pub gate: Gate,
+    memory_bytes: AtomicUsize,
+    keys: AtomicUsize,
+    waiters: AtomicUsize,
+    woken: Mutex<Vec<Ticket>>,
+    woken_any: AtomicUsize,
+    /// Durable ceiling of the clock, Unix milliseconds; and the one on its way to disk.
+    ceiling_ms: AtomicU64,
+    ceiling_pending: Mutex<Option<(Lsn, u64)>>,
+    /// Nothing is granted before the wall clock says so: a former life of this data may have issued
+    /// stamps up to here (S6).
+    grants_from_ms: u64,
+}
+
+impl Store {
+    /// An empty store whose clock starts above `floor` and whose next log record is `next_lsn`.
+    pub fn new(config: StoreConfig, policies: Policies, floor: Stamp, next_lsn: Lsn) -> Self {
+        assert!(config.shards.is_power_of_two() && config.shards >= 2, "shards: a power of two, >= 2");
+        let index = DashMap::with_hasher_and_shard_amount(IdentityBuild::default(), config.shards);
+        let sides = (0..config.shards).map(|_| Mutex::default()).collect();
+        Self {
+            index,
+            sides,
+            clock: Clock::starting_after(floor),
+            tail: Tail::new(next_lsn, config.ring_bytes_max),
+            policies: RwLock::new(Arc::new(policies)),
+            conflicts: conflicts::Conflicts::default(),
+            gate: Gate::default(),
+            memory_bytes: AtomicUsize::new(0),
+            keys: AtomicUsize::new(0),
+            waiters: AtomicUsize::new(0),
+            woken: Mutex::default(),
+            woken_any: AtomicUsize::new(0),
+            ceiling_ms: AtomicU64::new(0),
+            ceiling_pending: Mutex::default(),
+            grants_from_ms: 0,
+            config,
+        }
+    }
+
+    /// After recovery, before anything else: the life that now begins.
+    pub(crate) fn begin(&mut self, incarnation: Incarnation, next_lsn: Lsn, grants_from_ms: u64) {
+        self.config.incarnation = incarnation;
+        self.tail = Tail::new(next_lsn, self.config.ring_bytes_max);
+        self.grants_from_ms = grants_from_ms;
+    }
+
+    /// What it was built for.
+    pub fn config(&self) -> &StoreConfig {
+        &self.config
+    }
+
+    /// The log's end.
+    pub fn tail(&self) -> &Tail {
+        &self.tail
+    }
+
+    /// The region's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The policies in force.
+    pub fn policies(&self) -> Arc<Policies> {
+        Arc::clone(&self.policies.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Keys remembered, those not swept yet included.
+    pub fn keys(&self) -> usize {
+        self.keys.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of entries and index.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes.load(Ordering::Relaxed) + self.keys() * INDEX_BYTES_A_KEY
+    }
+
+    /// Tickets whose keys have changed since the last call: their requests are to be run again.
+    pub fn take_woken(&self) -> Vec<Ticket> {
+        if self.woken_any.swap(0, Ordering::AcqRel) == 0 {
+            return Vec::new();
+        }
+        std::mem::take(&mut *lock(&self.woken))
+    }
+
+    /// Forgets a parked ticket whose wait ended otherwise.
+    pub fn unpark(&self, key: &[u8], ticket: Ticket) {
+        let hash = self.config.keys.key_hash(key);
+        let mut side = self.side(hash);
+        let waiters = &mut side.watch.waiters;
+        let before = waiters.len();
+        waiters.retain(|&(_, parked)| parked != ticket);
+        self.waiters.fetch_sub(before - waiters.len(), Ordering::Relaxed);
+    }
+
+    fn wake(&self, watch: &mut Watch, hash: KeyHash) {
+        if watch.waiters.is_empty() {
+            return;
+        }
+        let before = watch.waiters.len();
+        let mut woken = lock(&self.woken);
+        watch.waiters.retain(|&(parked, ticket)| {
+            if parked == hash {
+                woken.push(ticket);
+            }
+            parked != hash
+        });
+        let count = before - watch.waiters.len();
+        self.waiters.fetch_sub(count, Ordering::Relaxed);
+        self.woken_any.fetch_add(count, Ordering::AcqRel);
+    }
+
+    fn side(&self, hash: KeyHash) -> MutexGuard<'_, Side> {
+        lock(&self.sides[hash.0[2] as usize & (self.sides.len() - 1)])
+    }
+}
+
+/// What one key costs in the index, in bytes: 16 and a control byte at the average load of 60 %.
+const INDEX_BYTES_A_KEY: usize = 28;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,300 @@
+//! One operation on one key, from request to emitted reply (S4).
+
+use dashmap::Entry as IndexEntry;
+
+use super::{Release, Side, Store, Ticket, Watch, lock};
+use crate::conflict;
+use crate::decide::{Context, Decision, decide};
+use crate::entry::{Bytes, Entry, Packed};
+use crate::hash::KeyHash;
+use crate::ids::Lsn;
+use crate::journal::{self, EntryRecord, Origin, Record};
+use crate::limits;
+use crate::policy::{Durable, Policy};
+use crate::request::{BadRequest, Reason, Reply, Request};
+
+/// Buffers that one thread keeps between operations, so that the hot path does not allocate.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    pub(super) delta: Vec<u8>,
+    pub(super) state: Vec<u8>,
+}
+
+/// What [`Store::run`] leaves to its caller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ran {
+    /// The reply was emitted; it may leave when the release is reached.
+    Replied(Release),
+    /// Nothing was emitted: the ticket is parked, and comes back from [`Store::take_woken`].
+    Parked,
+}
+
+impl Store {
+    /// Runs one request at `wall_ms`. The reply goes to `emit` under the shard's lock: it must only be
+    /// encoded there. With a ticket, a claim with WAIT parks instead of answering IN_PROGRESS.
+    pub fn run(
+        &self,
+        request: &Request<'_>,
+        wall_ms: u64,
+        ticket: Option<Ticket>,
+        scratch: &mut Scratch,
+        emit: impl FnOnce(&Reply<'_>),
+    ) -> Result<Ran, BadRequest> {
+        let policies = self.policies.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let policy = policies.of_key(request.key());
+        request.check(policy, self.config.max_drift_ms)?;
+        if let Some(reason) = self.refuses(request, wall_ms) {
+            emit(&Reply::Unavailable { reason, retry_after_ms: limits::RETRY_AFTER_MS_DEFAULT });
+            return Ok(Ran::Replied(Release::default()));
+        }
+        let hash = self.config.keys.key_hash(request.key());
+        if let Request::Get { .. } = request {
+            return Ok(Ran::Replied(self.read(request, hash, wall_ms, policy, emit)));
+        }
+        let operation = Operation { store: self, request, hash, wall_ms, policy, ticket };
+        Ok(match self.index.entry(hash) {
+            IndexEntry::Vacant(vacant) => {
+                let side = &mut *self.side(hash);
+                let bytes_before = side.arena.bytes();
+                let ran = operation.decide(&mut side.watch, &Entry::default(), scratch, emit);
+                if ran.wrote {
+                    vacant.insert(side.arena.insert(&scratch.state));
+                    self.account(side, bytes_before, 1);
+                }
+                ran.ran
+            }
+            IndexEntry::Occupied(mut occupied) => {
+                let side = &mut *self.side(hash);
+                let slot = *occupied.get();
+                let ran = match stored(side.arena.get(slot), request.key()) {
+                    Some(entry) => operation.decide(&mut side.watch, &entry, scratch, emit),
+                    None => collided(emit),
+                };
+                if ran.wrote {
+                    let bytes_before = side.arena.bytes();
+                    let moved = side.arena.replace(slot, &scratch.state);
+                    *occupied.get_mut() = moved;
+                    self.account(side, bytes_before, 0);
+                }
+                ran.ran
+            }
+        })
+    }
+
+    /// S4.1, first row; completions, renewals and reads go on whatever the gate says (S2, S6).
+    fn refuses(&self, request: &Request<'_>, wall_ms: u64) -> Option<Reason> {
+        match request {
+            Request::Claim(_) => self.refusal(wall_ms),
+            _ => None,
+        }
+    }
+
+    fn read(
+        &self,
+        request: &Request<'_>,
+        hash: KeyHash,
+        wall_ms: u64,
+        policy: &Policy,
+        emit: impl FnOnce(&Reply<'_>),
+    ) -> Release {
+        let now_ms = self.clock.now_ms(wall_ms);
+        let context = Context { stamp: self.clock.last(), now_ms, ..self.context(policy, now_ms) };
+        let Some(slot) = self.index.get(&hash) else {
+            emit(&Reply::Free);
+            return Release::default();
+        };
+        let side = self.side(hash);
+        let entry = stored(side.arena.get(*slot), request.key()).unwrap_or_default();
+        emit(&decide(&entry, request, &context).reply);
+        seen(&side.watch, policy.durable, Lsn::MIN)
+    }
+
+    pub(super) fn context<'c>(&'c self, policy: &'c Policy, now_ms: u64) -> Context<'c> {
+        Context {
+            stamp: crate::hlc::Stamp::ZERO,
+            now_ms,
+            region: self.config.region,
+            incarnation: self.config.incarnation,
+            max_drift_ms: self.config.max_drift_ms,
+            policy,
+            keys: &self.config.keys,
+            stale_ms: self.gate.stale_ms(now_ms),
+        }
+    }
+
+    /// Books what a write changed in `side`.
+    pub(super) fn account(&self, side: &Side, bytes_before: usize, new_keys: usize) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let bytes = side.arena.bytes();
+        if bytes > bytes_before {
+            self.memory_bytes.fetch_add(bytes - bytes_before, Relaxed);
+        } else if bytes < bytes_before {
+            self.memory_bytes.fetch_sub(bytes_before - bytes, Relaxed);
+        }
+        if new_keys > 0 {
+            self.keys.fetch_add(new_keys, Relaxed);
+        }
+    }
+
+    /// Logs the losers of a joined entry that were not listed yet; the caller holds the shard.
+    pub(super) fn list_losers(&self, key: &[u8], joined: &Entry<'_>, policy: &Policy) {
+        for conflict in conflict::losers(key, joined, policy.conflict_retention_ms) {
+            self.list_conflict(conflict, Origin::Own);
+        }
+    }
+
+    pub(super) fn list_conflict(&self, conflict: conflict::Conflict, origin: Origin) -> Option<Lsn> {
+        let expires_at = conflict.expires_at;
+        let changed = self.conflicts.join(conflict)?;
+        let mut body = Vec::new();
+        Record::Conflict(origin, changed).encode(&mut body);
+        let (kind, payload) = body.split_first()?;
+        Some(self.tail.append(*kind, payload, expires_at, Durable::Interval))
+    }
+}
+
+/// One request on its way through a shard.
+struct Operation<'o, 'r> {
+    store: &'o Store,
+    request: &'o Request<'r>,
+    hash: KeyHash,
+    wall_ms: u64,
+    policy: &'o Policy,
+    ticket: Option<Ticket>,
+}
+
+/// Two keys with equal 96-bit hashes: refused, and nothing is mixed up.
+fn collided(emit: impl FnOnce(&Reply<'_>)) -> Decided {
+    emit(&Reply::Unavailable { reason: Reason::Full, retry_after_ms: limits::RETRY_AFTER_MS_DEFAULT });
+    Decided { ran: Ran::Replied(Release::default()), wrote: false }
+}
+
+struct Decided {
+    ran: Ran,
+    wrote: bool,
+}
+
+impl Operation<'_, '_> {
+    /// Decides, emits, logs the delta, and leaves the new state in `scratch.state` if there is one.
+    fn decide(
+        &self,
+        watch: &mut Watch,
+        entry: &Entry<'_>,
+        scratch: &mut Scratch,
+        emit: impl FnOnce(&Reply<'_>),
+    ) -> Decided {
+        let store = self.store;
+        let unwritten = |ran| Decided { ran, wrote: false };
+        let stamp = store.clock.tick(self.wall_ms);
+        let now_ms = stamp.ms();
+        let context = Context { stamp, ..store.context(self.policy, now_ms) };
+        let Decision { reply, delta, loser } = decide(entry, self.request, &context);
+        if delta.is_some() && !store.below_ceiling(now_ms) {
+            let retry_after_ms = limits::RETRY_AFTER_MS_DEFAULT;
+            emit(&Reply::Unavailable { reason: Reason::Clock, retry_after_ms });
+            return unwritten(Ran::Replied(Release::default()));
+        }
+        if matches!(reply, Reply::InProgress { .. }) && self.park(watch) {
+            return unwritten(Ran::Parked);
+        }
+        emit(&reply);
+        let durable = self.durable();
+        if let Some(loser) = loser
+            && let Some(lsn) = store.list_conflict(loser, Origin::Own)
+        {
+            watch.seen.join(release(lsn, durable));
+        }
+        let Some(delta) = delta else {
+            return unwritten(Ran::Replied(seen(watch, durable, 0)));
+        };
+        let lsn = self.write(watch, entry, &delta, now_ms, scratch);
+        Decided { ran: Ran::Replied(seen(watch, durable, lsn)), wrote: true }
+    }
+
+    fn write(
+        &self,
+        watch: &mut Watch,
+        entry: &Entry<'_>,
+        delta: &Entry<'_>,
+        now_ms: u64,
+        scratch: &mut Scratch,
+    ) -> Lsn {
+        let store = self.store;
+        let key = self.request.key();
+        let durable = self.durable();
+        pack(key, delta, &mut scratch.delta);
+        let kind = journal::entry_kind(Origin::Own);
+        let lsn = store.tail.append(kind, &scratch.delta, delta.dies_at_ms(), durable);
+        watch.seen.join(release(lsn, durable));
+        if entry.is_empty() {
+            // The common case: the delta is the state.
+            scratch.state.clear();
+            scratch.state.extend_from_slice(&scratch.delta);
+        } else {
+            let mut joined = entry.clone().join(delta);
+            store.list_losers(key, &joined, self.policy);
+            joined.drop_dead(now_ms, store.config.max_drift_ms);
+            pack(key, &joined, &mut scratch.state);
+            watch.seen.join(release(store.tail.appended(), Durable::Interval));
+        }
+        store.wake(watch, self.hash);
+        lsn
+    }
+
+    fn park(&self, watch: &mut Watch) -> bool {
+        use std::sync::atomic::Ordering::Relaxed;
+        let (Request::Claim(claim), Some(ticket)) = (self.request, self.ticket) else { return false };
+        if claim.wait_ms == 0 || self.store.waiters.load(Relaxed) >= limits::WAITERS_MAX {
+            return false;
+        }
+        self.store.waiters.fetch_add(1, Relaxed);
+        watch.waiters.push((self.hash, ticket));
+        true
+    }
+
+    fn durable(&self) -> Durable {
+        if self.request.durable() { Durable::Always } else { self.policy.durable }
+    }
+}
+
+fn release(lsn: Lsn, durable: Durable) -> Release {
+    Release { written: lsn, synced: if durable == Durable::Always { lsn } else { 0 } }
+}
+
+/// A reply waits for the degree of all it saw, and of what it wrote itself (S6).
+fn seen(watch: &Watch, durable: Durable, wrote: Lsn) -> Release {
+    let mut release = watch.seen;
+    if durable == Durable::Always {
+        release.synced = release.synced.max(release.written).max(wrote);
+    }
+    release
+}
+
+/// The entry in a record of the map; `None` when the record is another key's.
+pub(super) fn stored<'a>(record: &'a [u8], key: &[u8]) -> Option<Entry<'a>> {
+    let (stored_key, entry) = unpack(record);
+    (stored_key == key).then_some(entry)
+}
+
+/// Key and entry of a record of the map.
+pub(super) fn unpack(record: &[u8]) -> (&[u8], Entry<'_>) {
+    let read: EntryRecord<'_> = postcard::from_bytes(record).expect("the map holds what pack() wrote");
+    (read.key.0, read.entry.unpack().expect("the map holds checked entries"))
+}
+
+/// The record of `key` and `entry`.
+pub(super) fn pack(key: &[u8], entry: &Entry<'_>, out: &mut Vec<u8>) {
+    out.clear();
+    journal::postcard_onto(&EntryRecord { key: Bytes(key), entry: Packed::of(entry) }, out);
+}
+
+impl Store {
+    /// The state of `key`, as it stands, for a look that takes its time.
+    pub(super) fn copy_record(&self, key: &[u8]) -> Option<(Vec<u8>, Release)> {
+        let hash = self.config.keys.key_hash(key);
+        let slot = self.index.get(&hash)?;
+        let side = lock(&self.sides[hash.0[2] as usize & (self.sides.len() - 1)]);
+        let record = side.arena.get(*slot).to_vec();
+        Some((record, side.watch.seen))
+    }
+}

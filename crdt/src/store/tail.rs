@@ -1,0 +1,223 @@
+//! The tail of the log: where records wait for their write, and from where peers are fed.
+//!
+//! Records are appended under their shard's lock, so that the log has each key's deltas in the order
+//! in which they were decided. One writer at a time [`Tail::take`]s all that has gathered, writes it,
+//! and says so; everybody whose reply depends on it asks [`Tail::may_release`]. The same function
+//! serves the daemon and the simulator: nothing leaves early (INV-8).
+//!
+//! Written batches stay in a bounded ring, which feeds the peers; a peer further behind is fed from
+//! disk. So one buffer serves both the disk and the network.
+//!
+//! Rejected: a channel to a writer thread (a hop, and an idle core to wake, on the way to a local
+//! answer), an append after the shard's lock (the log could then disagree with the map).
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::canary::{self, Bug};
+use crate::ids::Lsn;
+use crate::journal;
+use crate::policy::Durable;
+
+/// What must be reached before a reply, an acknowledgement or a frame may leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[must_use = "a reply that ignores its release may leave before it is durable (INV-8)"]
+pub struct Release {
+    /// Written to the kernel up to here.
+    pub written: Lsn,
+    /// Synced to disk up to here.
+    pub synced: Lsn,
+}
+
+impl Release {
+    /// Both must be reached.
+    pub fn join(&mut self, other: Self) {
+        self.written = self.written.max(other.written);
+        self.synced = self.synced.max(other.synced);
+    }
+}
+
+/// Framed records taken together for one write.
+#[derive(Debug)]
+pub struct Batch {
+    /// The framed records, as they stand in the segment.
+    pub bytes: Vec<u8>,
+    /// Number of the first.
+    pub first: Lsn,
+    /// Number of the last.
+    pub last: Lsn,
+    /// The last record that is to be synced before anything leaves; 0: none.
+    pub sync_to: Lsn,
+    /// When the last of the parts in it may die, Unix milliseconds, `max_drift` to be added.
+    pub dies_at_ms: u64,
+}
+
+/// What the ring answers a reader.
+#[derive(Debug)]
+pub enum RingRead {
+    /// The batch that holds the record asked for.
+    Batch(Arc<Batch>),
+    /// Nothing that may leave yet.
+    Nothing,
+    /// The record is older than the ring: read it from disk.
+    Behind,
+}
+
+#[derive(Debug)]
+struct Gathering {
+    bytes: Vec<u8>,
+    next: Lsn,
+    first: Lsn,
+    sync_to: Lsn,
+    dies_at_ms: u64,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    batches: VecDeque<Arc<Batch>>,
+    bytes: usize,
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Tail {
+    gathering: Mutex<Gathering>,
+    ring: Mutex<Ring>,
+    ring_bytes_max: usize,
+    appended: AtomicU64,
+    written: AtomicU64,
+    synced: AtomicU64,
+    pending_bytes: AtomicUsize,
+}
+
+impl Tail {
+    /// A tail whose next record is number `next`; all before it are on disk and synced. A ring of 0
+    /// bytes keeps nothing: there are no peers.
+    pub fn new(next: Lsn, ring_bytes_max: usize) -> Self {
+        let gathering = Gathering { bytes: Vec::new(), next, first: next, sync_to: 0, dies_at_ms: 0 };
+        let before = next - 1;
+        Self {
+            gathering: Mutex::new(gathering),
+            ring: Mutex::default(),
+            ring_bytes_max,
+            appended: AtomicU64::new(before),
+            written: AtomicU64::new(before),
+            synced: AtomicU64::new(before),
+            pending_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Adds one record; the caller holds the shard's lock. `dies_at_ms` as in [`Batch`].
+    pub(crate) fn append(&self, kind: u8, payload: &[u8], dies_at_ms: u64, durable: Durable) -> Lsn {
+        let mut gathering = lock(&self.gathering);
+        journal::append_framed(kind, payload, &mut gathering.bytes);
+        let lsn = gathering.next;
+        gathering.next += 1;
+        gathering.dies_at_ms = gathering.dies_at_ms.max(dies_at_ms);
+        if durable == Durable::Always {
+            gathering.sync_to = lsn;
+        }
+        self.pending_bytes.store(gathering.bytes.len(), Ordering::Relaxed);
+        self.appended.store(lsn, Ordering::Release);
+        lsn
+    }
+
+    /// Everything gathered, for one write; `None` when nothing is. `spare` becomes the next buffer.
+    /// One writer at a time, in order.
+    pub fn take(&self, mut spare: Vec<u8>) -> Option<Batch> {
+        let mut gathering = lock(&self.gathering);
+        if gathering.bytes.is_empty() {
+            return None;
+        }
+        spare.clear();
+        let batch = Batch {
+            bytes: std::mem::replace(&mut gathering.bytes, spare),
+            first: gathering.first,
+            last: gathering.next - 1,
+            sync_to: gathering.sync_to,
+            dies_at_ms: gathering.dies_at_ms,
+        };
+        gathering.first = gathering.next;
+        gathering.sync_to = 0;
+        gathering.dies_at_ms = 0;
+        self.pending_bytes.store(0, Ordering::Relaxed);
+        Some(batch)
+    }
+
+    /// `batch` has reached the kernel. Gives the buffer back where the ring does not keep it.
+    pub fn mark_written(&self, batch: Batch) -> Option<Vec<u8>> {
+        let last = batch.last;
+        let spare = if self.ring_bytes_max == 0 {
+            Some(batch.bytes)
+        } else {
+            self.keep(batch);
+            None
+        };
+        self.written.store(last, Ordering::Release);
+        spare
+    }
+
+    fn keep(&self, batch: Batch) {
+        let mut ring = lock(&self.ring);
+        ring.bytes += batch.bytes.len();
+        ring.batches.push_back(Arc::new(batch));
+        while ring.bytes > self.ring_bytes_max && ring.batches.len() > 1 {
+            if let Some(oldest) = ring.batches.pop_front() {
+                ring.bytes -= oldest.bytes.len();
+            }
+        }
+    }
+
+    /// The disk holds everything up to `lsn`.
+    pub fn mark_synced(&self, lsn: Lsn) {
+        self.synced.fetch_max(lsn, Ordering::AcqRel);
+    }
+
+    /// Whether what depends on `release` may leave (INV-8).
+    pub fn may_release(&self, release: &Release) -> bool {
+        canary::planted(Bug::AckBeforeSync)
+            || (self.written() >= release.written && self.synced() >= release.synced)
+    }
+
+    /// The last record appended.
+    pub fn appended(&self) -> Lsn {
+        self.appended.load(Ordering::Acquire)
+    }
+
+    /// The last record that reached the kernel.
+    pub fn written(&self) -> Lsn {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// The last record that the disk holds.
+    pub fn synced(&self) -> Lsn {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// Bytes that wait for their write.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The batch with record `lsn`, if it is durable to its degree and still in memory.
+    pub fn read(&self, lsn: Lsn) -> RingRead {
+        if lsn > self.written() {
+            return RingRead::Nothing;
+        }
+        let ring = lock(&self.ring);
+        let at = ring.batches.partition_point(|batch| batch.last < lsn);
+        match ring.batches.get(at) {
+            Some(batch) if batch.first > lsn => RingRead::Behind,
+            Some(batch) if self.may_release(&Release { written: batch.last, synced: batch.sync_to }) => {
+                RingRead::Batch(Arc::clone(batch))
+            }
+            Some(_) => RingRead::Nothing,
+            None => RingRead::Behind,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,264 @@
+//! The store as its drivers use it: claims, durability gates, parking, sweeping, merging.
+
+use super::*;
+use crate::entry::Winner;
+use crate::ids::Fingerprint;
+use crate::journal::Records;
+use crate::policy::{Durable, Policy};
+use crate::request::{Claim, Reason, Reply, Request};
+use crate::token::Token;
+
+const T0: u64 = 1_800_000_000_000;
+
+fn config(region: u16) -> StoreConfig {
+    StoreConfig {
+        region: RegionId(region),
+        incarnation: Incarnation(1),
+        keys: ClusterKeys { hash: [1; 16], tag: [2; 16] },
+        max_drift_ms: 500,
+        shards: 4,
+        max_memory_bytes: 64 << 20,
+        ring_bytes_max: 1 << 20,
+    }
+}
+
+fn store_with(region: u16, policy: Policy) -> Store {
+    let store = Store::new(config(region), Policies::new(policy, Default::default()), Stamp::ZERO, 1);
+    let _ = store.extend_ceiling(T0);
+    settle(&store);
+    store
+}
+
+fn store(region: u16) -> Store {
+    store_with(region, Policy::default())
+}
+
+/// Writes and syncs all that waits.
+fn settle(store: &Store) {
+    while let Some(batch) = store.tail().take(Vec::new()) {
+        store.tail().mark_written(batch);
+    }
+    store.tail().mark_synced(store.tail().written());
+    store.settle_ceiling();
+}
+
+/// The status, the token if there is one, and what the reply waits for.
+fn run(store: &Store, request: Request<'_>, wall_ms: u64) -> (&'static str, Option<Token>, Release) {
+    let (mut status, mut token) = ("", None);
+    let ran = store.run(&request, wall_ms, None, &mut Scratch::default(), |reply| {
+        status = reply.status();
+        if let Reply::Granted { token: granted, .. } = reply {
+            token = Some(*granted);
+        }
+    });
+    match ran.expect("well-formed") {
+        Ran::Replied(release) => (status, token, release),
+        Ran::Parked => ("PARKED", None, Release::default()),
+    }
+}
+
+fn claim<'a>(key: &'a [u8], claimant: &'a [u8]) -> Request<'a> {
+    Request::Claim(Claim { key, claimant, ..Claim::default() })
+}
+
+fn complete<'a>(key: &'a [u8], token: Token, outcome: &'a [u8]) -> Request<'a> {
+    Request::Complete { key, token, outcome, durable: false }
+}
+
+/// The bodies of everything in `from`'s log that was not taken yet.
+fn bodies(from: &Store) -> Vec<Vec<u8>> {
+    let Some(batch) = from.tail().take(Vec::new()) else { return Vec::new() };
+    let mut records = Records::new(&batch.bytes);
+    let mut bodies = Vec::new();
+    while let Ok(body) = records.next_body() {
+        if crate::journal::streamed(body).is_some() {
+            bodies.push(body.to_vec());
+        }
+    }
+    from.tail().mark_written(batch);
+    bodies
+}
+
+fn ship(from: &Store, to: &Store, wall_ms: u64) -> Merged {
+    let bodies = bodies(from);
+    let bodies = bodies.iter().map(Vec::as_slice);
+    to.merge(bodies, from.config().region, wall_ms, &mut Scratch::default()).expect("an honest peer's records")
+}
+
+#[test]
+fn a_claim_is_granted_once_and_replayed_after_its_completion() {
+    let store = store(1);
+    let (status, token, _) = run(&store, claim(b"pay:1", b"a"), T0);
+    assert_eq!(status, "GRANTED");
+    assert_eq!(run(&store, claim(b"pay:1", b"b"), T0 + 1).0, "IN_PROGRESS");
+    assert_eq!(run(&store, claim(b"pay:1", b"a"), T0 + 2).1, token, "a lost reply is safe to retry");
+    let token = token.expect("granted");
+    assert_eq!(run(&store, complete(b"pay:1", token, b"done"), T0 + 3).0, "COMPLETED");
+    assert_eq!(run(&store, claim(b"pay:1", b"b"), T0 + 4).0, "REPLAY");
+    assert_eq!(run(&store, complete(b"pay:1", token, b"done"), T0 + 5).0, "COMPLETED");
+    assert_eq!(run(&store, complete(b"pay:1", token, b"else"), T0 + 5).0, "SUPERSEDED");
+    let other = Claim { key: b"pay:1", fingerprint: Some(Fingerprint([1; 16])), ..Claim::default() };
+    assert_eq!(run(&store, Request::Claim(other), T0 + 6).0, "MISMATCH");
+    assert_eq!(store.keys(), 1);
+}
+
+/// S6: a reply that depends on state waits for all it saw, even when it wrote nothing itself.
+#[test]
+fn replies_wait_for_what_they_saw() {
+    let store = store(1);
+    let (_, _, granted) = run(&store, claim(b"k", b"a"), T0);
+    let (_, _, duplicate) = run(&store, claim(b"k", b"b"), T0);
+    let (_, _, get) = run(&store, Request::Get { key: b"k" }, T0);
+    for release in [granted, duplicate, get] {
+        assert!(!store.tail().may_release(&release), "nothing is written yet");
+    }
+    let batch = store.tail().take(Vec::new()).expect("a claim waits");
+    store.tail().mark_written(batch);
+    assert!(store.tail().may_release(&granted) && store.tail().may_release(&duplicate));
+    let durable = Request::Claim(Claim { key: b"k", claimant: b"a", durable: true, ..Claim::default() });
+    let (status, _, raised) = run(&store, durable, T0);
+    assert_eq!(status, "GRANTED");
+    assert!(!store.tail().may_release(&raised), "DURABLE raises what was written at interval before");
+    store.tail().mark_synced(store.tail().written());
+    assert!(store.tail().may_release(&raised));
+}
+
+#[test]
+fn at_always_a_reply_waits_for_the_sync() {
+    let store = store_with(1, Policy { durable: Durable::Always, ..Policy::default() });
+    let (_, _, granted) = run(&store, claim(b"k", b"a"), T0);
+    let batch = store.tail().take(Vec::new()).expect("a claim waits");
+    assert_eq!(batch.sync_to, batch.last);
+    store.tail().mark_written(batch);
+    assert!(!store.tail().may_release(&granted));
+    assert!(matches!(store.tail().read(granted.written), RingRead::Nothing), "nor does it leave for a peer");
+    store.tail().mark_synced(granted.written);
+    assert!(store.tail().may_release(&granted));
+    assert!(matches!(store.tail().read(granted.written), RingRead::Batch(_)));
+}
+
+#[test]
+fn two_regions_that_ran_one_key_agree_and_list_the_loser_once() {
+    let (a, b) = (store(1), store(2));
+    let (_, token_a, _) = run(&a, claim(b"pay:1", b"x"), T0);
+    let (_, token_b, _) = run(&b, claim(b"pay:1", b"y"), T0 + 1);
+    assert_eq!(run(&b, complete(b"pay:1", token_b.expect("granted"), b"B"), T0 + 2).0, "COMPLETED");
+    assert_eq!(run(&a, complete(b"pay:1", token_a.expect("granted"), b"A"), T0 + 3).0, "COMPLETED");
+    ship(&a, &b, T0 + 4);
+    ship(&b, &a, T0 + 4);
+    for store in [&a, &b] {
+        let inspected = store.inspect(b"pay:1").expect("known");
+        let entry = inspected.entry();
+        let Winner::Settled(winner) = entry.winner() else { panic!("settled") };
+        assert_eq!(winner.bytes, b"B", "the earlier completion wins");
+        let page = store.conflicts(None, None, 10);
+        assert_eq!(page.conflicts.len(), 1);
+        assert_eq!(page.conflicts[0].id.completed_at, RegionId(1));
+    }
+    assert_eq!(a.digest(T0 + 5), b.digest(T0 + 5));
+    assert_eq!(a.conflicts(None, None, 10), b.conflicts(None, None, 10));
+    assert_eq!(run(&a, complete(b"pay:1", token_a.expect("granted"), b"A"), T0 + 6).0, "SUPERSEDED");
+}
+
+#[test]
+fn a_frame_ahead_of_the_wall_clock_changes_nothing() {
+    let (a, b) = (store(1), store(2));
+    let _ = run(&a, claim(b"k", b"x"), T0 + 2_000);
+    let bodies = bodies(&a);
+    let before = b.clock().last();
+    let refused =
+        b.merge(bodies.iter().map(Vec::as_slice), RegionId(1), T0, &mut Scratch::default());
+    assert_eq!(refused, Err(MergeRefused::Ahead { ahead_ms: 2_000 }));
+    assert_eq!((b.clock().last(), b.keys()), (before, 0));
+}
+
+#[test]
+fn a_parked_duplicate_is_woken_when_the_key_settles() {
+    let store = store(1);
+    let (_, token, _) = run(&store, claim(b"k", b"a"), T0);
+    let waiting = Request::Claim(Claim { key: b"k", claimant: b"b", wait_ms: 500, ..Claim::default() });
+    let ran = store.run(&waiting, T0, Some(7), &mut Scratch::default(), |_| panic!("it parks"));
+    assert_eq!(ran, Ok(Ran::Parked));
+    assert!(store.take_woken().is_empty());
+    let _ = run(&store, complete(b"k", token.expect("granted"), b"r"), T0 + 1);
+    assert_eq!(store.take_woken(), [7]);
+    assert_eq!(run(&store, waiting, T0 + 2).0, "REPLAY");
+}
+
+#[test]
+fn the_dead_are_swept_and_not_before() {
+    let store = store(1);
+    let short = Claim { key: b"k", lease_ms: Some(100), retention_ms: Some(2_000), ..Claim::default() };
+    let _ = run(&store, Request::Claim(short), T0);
+    let sweep = |wall_ms| (0..store.shards()).map(|shard| store.sweep(shard, wall_ms)).sum::<usize>();
+    assert_eq!(sweep(T0 + 2_500), 0, "max_drift is added");
+    assert_eq!(sweep(T0 + 2_501), 1);
+    assert_eq!(store.keys(), 0);
+    assert!(store.inspect(b"k").is_none());
+}
+
+#[test]
+fn a_scan_meets_every_key_once_whatever_the_page() {
+    let store = store(1);
+    let keys: Vec<String> = (0..50).map(|n| format!("ns:{n}")).collect();
+    for key in &keys {
+        let _ = run(&store, claim(key.as_bytes(), b"a"), T0);
+    }
+    for count in [1, 7, 50, 1_000] {
+        let (mut met, mut from) = (Vec::new(), None);
+        loop {
+            let (page, _) = store.scan(from, b"ns:", count, T0);
+            met.extend(page.keys.into_iter().map(|scanned| String::from_utf8(scanned.key).expect("ascii")));
+            match page.next {
+                Some(next) => from = Some(next),
+                None => break,
+            }
+        }
+        met.sort();
+        let mut expected = keys.clone();
+        expected.sort();
+        assert_eq!(met, expected, "pages of {count}");
+    }
+    assert!(store.scan(None, b"other:", 10, T0).0.keys.is_empty());
+}
+
+#[test]
+fn the_gate_refuses_claims_and_nothing_else() {
+    let store = store(1);
+    let (_, token, _) = run(&store, claim(b"k", b"a"), T0);
+    store.gate.set(Reason::CatchingUp, true);
+    assert_eq!(run(&store, claim(b"l", b"a"), T0).0, "UNAVAILABLE");
+    assert_eq!(run(&store, complete(b"k", token.expect("granted"), b"r"), T0).0, "COMPLETED");
+    assert_eq!(run(&store, Request::Get { key: b"k" }, T0).0, "SETTLED");
+    store.gate.set(Reason::CatchingUp, false);
+    assert_eq!(run(&store, claim(b"l", b"a"), T0).0, "GRANTED");
+}
+
+/// S2: the clock issues nothing beyond what is synced ahead of it.
+#[test]
+fn without_a_synced_ceiling_nothing_is_granted() {
+    let store = Store::new(config(1), Policies::default(), Stamp::ZERO, 1);
+    assert_eq!(run(&store, claim(b"k", b"a"), T0).0, "UNAVAILABLE");
+    assert!(store.extend_ceiling(T0).is_some());
+    store.settle_ceiling();
+    assert_eq!(run(&store, claim(b"k", b"a"), T0).0, "UNAVAILABLE", "appended is not synced");
+    settle(&store);
+    assert_eq!(run(&store, claim(b"k", b"a"), T0).0, "GRANTED");
+}
+
+#[test]
+fn carrying_keeps_the_living_of_a_segment() {
+    let store = store(1);
+    let _ = run(&store, claim(b"live", b"a"), T0);
+    let short = Claim { key: b"dead", lease_ms: Some(1), retention_ms: Some(1_500), ..Claim::default() };
+    let _ = run(&store, Request::Claim(short), T0);
+    let batch = store.tail().take(Vec::new()).expect("records");
+    assert_eq!(store.carry(&batch.bytes, T0 + 10_000), 1);
+    let carried = store.tail().take(Vec::new()).expect("the living key");
+    let other = Store::new(config(2), Policies::default(), Stamp::ZERO, 1);
+    let mut records = Records::new(&carried.bytes);
+    let body = records.next_body().expect("one record");
+    let merged = other.merge([body].into_iter(), RegionId(1), T0 + 10_000, &mut Scratch::default());
+    assert_eq!(merged.map(|merged| merged.applied), Ok(1));
+    assert_eq!(other.inspect(b"live").map(|_| ()), Some(()));
+}

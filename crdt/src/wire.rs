@@ -1,0 +1,175 @@
+//! Frames between regions (S7): a version byte, then postcard.
+//!
+//! The transport carries frames as length-prefixed bytes; this module turns bytes into values and
+//! back, checks every bound before anything is allocated, and knows nothing of links. Variants are
+//! append-only; an unknown version or variant is refused, never skipped. Golden bytes pin all of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::entry::Bytes;
+use crate::hlc::Stamp;
+use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn, RegionId};
+use crate::journal;
+use crate::limits;
+
+/// Version of the frames this code writes; the only one it reads.
+pub const WIRE_VERSION: u8 = 1;
+
+/// The first frame on every link, from both sides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hello<'a> {
+    /// Digest of the cluster's name: must be equal.
+    pub cluster: [u8; 16],
+    /// Who speaks; must be the region that the transport authenticated.
+    pub region: RegionId,
+    /// Its name, for messages.
+    pub name: &'a str,
+    /// Its life.
+    pub incarnation: Incarnation,
+    /// Its log's epoch.
+    pub epoch: LogEpoch,
+    /// Configured membership; equal in this version (S5 counts it later).
+    pub membership: u64,
+    /// How far it holds the receiver's log; `None`: send everything, relayed records too.
+    pub have: Option<Cursor>,
+    /// The last record of its log that may leave now: the receiver has caught up once it holds it.
+    pub tip: Lsn,
+    /// The greatest stamp issued by the receiver's region that it knows (S6).
+    pub newest_of_yours: Stamp,
+}
+
+/// What regions say to each other.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Frame<'a> {
+    /// See [`Hello`].
+    Hello(#[serde(borrow)] Hello<'a>),
+    /// Records of the sender's log after `prev` and up to `last`; those between that do not travel are
+    /// left out. `bodies` is a sequence of (u32 length, body).
+    Records {
+        /// Where the receiver must stand.
+        prev: Cursor,
+        /// Where it stands afterwards.
+        last: Cursor,
+        /// See [`Bodies`].
+        #[serde(borrow)]
+        bodies: Bytes<'a>,
+    },
+    /// All up to here is durable with the receiver of the records.
+    Ack {
+        /// The cumulative cursor.
+        upto: Cursor,
+        /// Something was missing: send again from here.
+        resend: bool,
+    },
+    /// Are you there? Also tells where the stream stands, so that a lost frame is noticed.
+    Ping {
+        /// The sender's wall clock, Unix milliseconds.
+        at_ms: u64,
+        /// The cursor of the last frame of records sent.
+        sent: Cursor,
+    },
+    /// Answer to a ping.
+    Pong {
+        /// The ping's `at_ms`.
+        ping_at_ms: u64,
+        /// The answering side's wall clock, Unix milliseconds.
+        at_ms: u64,
+    },
+}
+
+/// Why bytes are not a frame. Nothing was changed; the link is to be closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum MalformedFrame {
+    /// Longer than any frame.
+    #[error("a frame of {0} bytes exceeds the bound of {max}", max = limits::FRAME_BYTES_MAX)]
+    TooLong(usize),
+    /// Another version's.
+    #[error("wire version {0}; this onced speaks {WIRE_VERSION}: upgrade the older side")]
+    Version(u8),
+    /// Not a frame.
+    #[error("the bytes of a frame do not decode")]
+    Encoding,
+    /// A name out of bounds.
+    #[error("a region's name of {0} bytes exceeds the bound of {max}", max = limits::NAME_BYTES_MAX)]
+    Name(usize),
+    /// Bodies out of bounds.
+    #[error("the records of a frame exceed their bounds")]
+    Bodies,
+}
+
+impl<'a> Frame<'a> {
+    /// The frame's bytes, without the transport's length.
+    pub fn encode(&self) -> Vec<u8> {
+        let hint = match self {
+            Self::Records { bodies, .. } => bodies.0.len() + 64,
+            _ => 128,
+        };
+        let mut out = Vec::with_capacity(hint);
+        out.push(WIRE_VERSION);
+        journal::postcard_onto(self, &mut out);
+        out
+    }
+
+    /// Reads one whole frame; trailing bytes are an error.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, MalformedFrame> {
+        if bytes.len() > limits::FRAME_BYTES_MAX {
+            return Err(MalformedFrame::TooLong(bytes.len()));
+        }
+        let (&version, payload) = bytes.split_first().ok_or(MalformedFrame::Encoding)?;
+        if version != WIRE_VERSION {
+            return Err(MalformedFrame::Version(version));
+        }
+        let frame = match postcard::take_from_bytes::<Self>(payload) {
+            Ok((frame, [])) => frame,
+            _ => return Err(MalformedFrame::Encoding),
+        };
+        match &frame {
+            Self::Hello(hello) if hello.name.len() > limits::NAME_BYTES_MAX => {
+                return Err(MalformedFrame::Name(hello.name.len()));
+            }
+            Self::Records { bodies, .. } => check_bodies(bodies.0)?,
+            _ => {}
+        }
+        Ok(frame)
+    }
+}
+
+/// Appends one record's body to a frame's `bodies`.
+pub fn push_body(body: &[u8], bodies: &mut Vec<u8>) {
+    bodies.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    bodies.extend_from_slice(body);
+}
+
+/// The record bodies of a decoded frame.
+#[derive(Clone, Debug)]
+pub struct Bodies<'a>(&'a [u8]);
+
+impl<'a> Bodies<'a> {
+    /// Over the `bodies` of a frame that [`Frame::decode`] has checked.
+    pub fn new(bodies: Bytes<'a>) -> Self {
+        Self(bodies.0)
+    }
+}
+
+impl<'a> Iterator for Bodies<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (length, rest) = self.0.split_first_chunk::<4>()?;
+        let (body, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        self.0 = rest;
+        Some(body)
+    }
+}
+
+fn check_bodies(bodies: &[u8]) -> Result<(), MalformedFrame> {
+    let mut walk = Bodies(bodies);
+    let mut count = 0;
+    while let Some(body) = walk.next() {
+        count += 1;
+        if body.is_empty() || body.len() > limits::RECORD_BYTES_MAX || count > limits::FRAME_RECORDS_MAX {
+            return Err(MalformedFrame::Bodies);
+        }
+    }
+    if walk.0.is_empty() { Ok(()) } else { Err(MalformedFrame::Bodies) }
+}
