@@ -1,0 +1,73 @@
+//! `onced conflicts`: operations that ran twice, and with `--contested` those that may be doing so now (SEMANTICS S4.8).
+
+use super::client::{ClientCommand, ClientOptions, Failure, call};
+use super::exit;
+use super::paging::{PageOptions, cursor_of, read_all};
+use super::show::{Page, shell_word};
+use crate::resp::{Client, Value};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+const EXAMPLES: &str = "  onced conflicts --namespace pay\n  onced conflicts --contested --json";
+
+/// Arguments of `onced conflicts`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = exit::help(EXAMPLES, &super::inspect::CODES))]
+pub struct ConflictsArgs {
+    /// Only those of this namespace.
+    #[arg(long, value_name = "NAMESPACE", conflicts_with = "contested")]
+    pub namespace: Option<OsString>,
+
+    /// Keys claimed by two claimants whose leases run now, instead of what has happened.
+    #[arg(long)]
+    pub contested: bool,
+
+    /// Where to begin and when to stop; without effect on --contested.
+    #[command(flatten)]
+    pub page: PageOptions,
+
+    /// Common options.
+    #[command(flatten)]
+    pub client: ClientOptions,
+}
+
+impl ClientCommand for ConflictsArgs {
+    fn options(&self) -> &ClientOptions {
+        &self.client
+    }
+
+    fn ask(&self, client: &mut Client) -> Result<Value, Failure> {
+        if self.contested {
+            return call(client, &[b"CONFLICTS".to_vec(), b"CONTESTED".to_vec()]);
+        }
+        read_all(client, &self.page, "conflicts", |cursor, count| {
+            let mut words = vec![b"CONFLICTS".to_vec()];
+            if let Some(namespace) = &self.namespace {
+                words.extend([b"NAMESPACE".to_vec(), namespace.as_bytes().to_vec()]);
+            }
+            words.extend([b"CURSOR".to_vec(), cursor.into()]);
+            words.extend([b"COUNT".to_vec(), count.to_string().into_bytes()]);
+            words
+        })
+    }
+
+    fn show(&self, reply: &Value, page: &mut Page) {
+        let rows = reply.field("conflicts").and_then(Value::as_array).unwrap_or_default();
+        if self.contested {
+            page.line(&format!("{} contested now", rows.len()));
+            page.table(rows, &[]);
+            return;
+        }
+        match rows.len() {
+            0 => page.line("no conflicts"),
+            1 => page.line("1 conflict"),
+            n => page.line(&format!("{n} conflicts")),
+        }
+        let columns = ["key", "winner_region", "winner_completed_at", "loser_region", "loser_completed_at"];
+        page.table(rows, &[&columns[..], &["loser_claim", "compensated"]].concat());
+        let cursor = cursor_of(reply);
+        if cursor != "0" {
+            page.line(&format!("  There are more: go on with --cursor {}", shell_word(cursor.as_bytes())));
+        }
+    }
+}

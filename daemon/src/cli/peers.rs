@@ -1,0 +1,37 @@
+//! `onced peers`: the links to the other regions and how far each has got.
+
+use super::client::{ClientCommand, ClientOptions, Failure, call};
+use super::exit;
+use super::show::Page;
+use crate::resp::{Client, Value};
+
+const EXAMPLES: &str = "  onced peers\n  onced peers --json | jq '.peers[] | {region, state, lag_records}'";
+
+/// Arguments of `onced peers`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = exit::help(EXAMPLES, &super::inspect::CODES))]
+pub struct PeersArgs {
+    /// Common options.
+    #[command(flatten)]
+    pub client: ClientOptions,
+}
+
+impl ClientCommand for PeersArgs {
+    fn options(&self) -> &ClientOptions {
+        &self.client
+    }
+
+    fn ask(&self, client: &mut Client) -> Result<Value, Failure> {
+        call(client, &[b"PEERS".to_vec()])
+    }
+
+    fn show(&self, reply: &Value, page: &mut Page) {
+        let peers = reply.field("peers").and_then(Value::as_array).unwrap_or_default();
+        if peers.is_empty() {
+            page.line("no peers: this region runs alone");
+        }
+        let columns =
+            ["region", "state", "address", "rtt_ms", "offset_ms", "lag_records", "bytes_out", "bytes_in"];
+        page.table(peers, &[&columns[..], &["last_heard_ms"]].concat());
+    }
+}
