@@ -20,7 +20,7 @@ const OUTCOME_BYTES: usize = 200;
 /// A server or a driver fails.
 pub fn run(bench: &mut Bench) -> Result<Vec<Row>> {
     let keys = bench.depth.pick(20_000, 100_000, 1_000_000);
-    let requests = bench.depth.pick(200_000, 800_000, 4_000_000);
+    let requests = bench.depth.pick(200_000, 500_000, 4_000_000);
     let before = Some(Load::fill(Work::FillShort, keys, OUTCOME_BYTES));
     let mut rows = Vec::new();
     for (driver, name) in [(Driver::RedisBenchmark, "redis-benchmark"), (Driver::Own, "own driver")] {

@@ -17,7 +17,7 @@ use anyhow::Result;
 /// # Errors
 /// A server or a driver fails.
 pub fn run(bench: &mut Bench) -> Result<Vec<Row>> {
-    let requests = bench.depth.pick(100_000, 600_000, 3_000_000);
+    let requests = bench.depth.pick(100_000, 400_000, 3_000_000);
     let setting = Setting { replica: true, ..Setting::alone(Durability::Soon) };
     let mut rows = Vec::new();
     for (driver, name) in [(Driver::RedisBenchmark, "redis-benchmark"), (Driver::Own, "own driver")] {

@@ -25,8 +25,8 @@ pub fn fifty_clients(bench: &mut Bench) -> Result<Vec<Row>> {
     let requests = bench.depth.pick(50_000, 200_000, 1_000_000);
     let mut rows = unpipelined(bench, requests)?;
     for (pipeline, goal, requests) in [
-        (16, 3.0, bench.depth.pick(300_000, 1_000_000, 4_000_000)),
-        (64, 3.5, bench.depth.pick(300_000, 1_500_000, 6_000_000)),
+        (16, 3.0, bench.depth.pick(300_000, 600_000, 4_000_000)),
+        (64, 3.5, bench.depth.pick(300_000, 1_000_000, 6_000_000)),
     ] {
         for (driver, name) in [(Driver::RedisBenchmark, "redis-benchmark"), (Driver::Own, "own driver")] {
             let load = Load::random(driver, Work::Claim, 50, pipeline, requests);
@@ -63,7 +63,7 @@ fn unpipelined(bench: &mut Bench, requests: u64) -> Result<Vec<Row>> {
 /// # Errors
 /// A server or a driver fails.
 pub fn ceiling(bench: &mut Bench) -> Result<Vec<Row>> {
-    let requests = bench.depth.pick(300_000, 1_000_000, 4_000_000);
+    let requests = bench.depth.pick(300_000, 600_000, 4_000_000);
     let load = Load::random(Driver::Own, Work::Claim, 50, 16, requests);
     let contenders = [
         contender(Kind::Onced, Setting::alone(Durability::Soon), load),

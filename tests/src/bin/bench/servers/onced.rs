@@ -8,16 +8,18 @@ use super::{Durability, Kind, Programs, Server, Setting, log_to, pinned};
 use crate::children::Child;
 use crate::control;
 use crate::resp;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use std::io::Write;
 use std::net::UdpSocket;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 /// How long the peer may take to be linked.
 const PEER_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long making a certificate may take.
+const TOOL_WAIT_MAX: Duration = Duration::from_secs(30);
 /// The regions' names: the first is driven, the second follows.
 const REGIONS: [&str; 2] = ["bench-a", "bench-b"];
 
@@ -101,10 +103,10 @@ fn cluster_config(folder: &Path, ports: [u16; 2], own: usize) -> String {
 /// A CA, a certificate for each region and the secret they share.
 fn prepare_cluster(programs: &Programs, folder: &Path) -> Result<()> {
     let (ca, tls) = (folder.join("ca"), folder.join("tls"));
-    tool(programs, &["tls", "init-ca", "--out", &ca.display().to_string()])?;
+    tool(programs, &["tls", "init-ca", "--out", &ca.display().to_string()], folder)?;
     for region in REGIONS {
         let words = ["tls", "issue", "--ca", &ca.display().to_string(), "--region", region];
-        tool(programs, &[&words[..], &["--out", &tls.display().to_string()]].concat())?;
+        tool(programs, &[&words[..], &["--out", &tls.display().to_string()]].concat(), folder)?;
     }
     let mut options = std::fs::OpenOptions::new();
     let path = folder.join("cluster.secret");
@@ -115,12 +117,12 @@ fn prepare_cluster(programs: &Programs, folder: &Path) -> Result<()> {
 }
 
 /// Runs a short-lived subcommand of onced.
-fn tool(programs: &Programs, words: &[&str]) -> Result<()> {
-    let output = Command::new(&programs.onced).args(words).stdin(Stdio::null()).output()?;
-    if !output.status.success() {
-        bail!("onced {} failed: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(())
+fn tool(programs: &Programs, words: &[&str], folder: &Path) -> Result<()> {
+    let name = format!("onced {}", words.join(" "));
+    let mut command = Command::new(&programs.onced);
+    log_to(command.args(words), folder, "log")?;
+    let done = Child::start(&name, &mut command)?.finish(TOOL_WAIT_MAX);
+    done.with_context(|| std::fs::read_to_string(folder.join("log")).unwrap_or_default())
 }
 
 /// A UDP port nobody uses at this moment.
