@@ -1,0 +1,214 @@
+//! The command line of `onced-sim`.
+//!
+//! Must never: exit with a code that `--help` does not name.
+
+mod canary;
+
+use clap::{Args, Parser, Subcommand};
+use std::io::Write as _;
+
+use crate::limits;
+use crate::progress::Progress;
+use crate::report::{exit, Verdict};
+use crate::run::Options;
+use crate::swarm::{Plan, quiet_panics, run_caught, swarm};
+
+const EXITS: &str = "\
+Exit codes:
+  0   everything held (swarm: and every goal was reached; canary: every bug was caught)
+  1   an invariant was broken (canary: a planted bug was not caught)
+  2   a healed cluster did not converge in bounded virtual time
+  4   the swarm never reached one of its goals
+  64  the command line was wrong
+  70  a panic, or a file that could not be written
+
+Examples:
+  onced-sim swarm --seeds 2000
+  onced-sim run --seed 7 --trace seed-7.txt
+  onced-sim swarm --seeds 500 --start 10000 --jobs 2 --json
+  onced-sim canary                      (built with --features canary)";
+
+/// Many onced regions in virtual time, judged by an independent oracle.
+#[derive(Parser, Debug)]
+#[command(name = "onced-sim", version, after_help = EXITS, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Runs one seed: the same seed gives the same trace, byte for byte
+    #[command(after_help = EXITS)]
+    Run(RunArgs),
+    /// Runs many seeds on all cores and stops at the first that fails
+    #[command(after_help = EXITS)]
+    Swarm(SwarmArgs),
+    /// Plants each known bug in turn and shows the first seed that catches it
+    #[command(after_help = EXITS)]
+    Canary(CanaryArgs),
+}
+
+#[derive(Args, Debug)]
+struct RunArgs {
+    /// Everything in the run is drawn from it
+    #[arg(long)]
+    seed: u64,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+    /// Writes the whole trace to FILE
+    #[arg(long, value_name = "FILE")]
+    trace: Option<std::path::PathBuf>,
+    /// Plants a bug (only in a build with --features canary)
+    #[arg(long, value_name = "NAME")]
+    canary: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct SwarmArgs {
+    /// How many seeds
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    start: u64,
+    /// Threads; by default one a core
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+    /// Goes on after a failure
+    #[arg(long)]
+    keep_going: bool,
+    /// Plants a bug (only in a build with --features canary)
+    #[arg(long, value_name = "NAME")]
+    canary: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct CanaryArgs {
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+    /// Only this bug
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+    /// Threads; by default one a core
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+/// Parses the command line, runs it and returns the exit code.
+pub fn main() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { exit::USAGE } else { exit::PASS };
+            // Nothing can be done about a closed standard error.
+            let _ = error.print();
+            return code;
+        }
+    };
+    quiet_panics();
+    match cli.command {
+        Command::Run(args) => run_command(&args),
+        Command::Swarm(args) => swarm_command(&args),
+        Command::Canary(args) => canary::command(args.json, args.only.as_deref(), jobs(args.jobs)),
+    }
+}
+
+fn run_command(args: &RunArgs) -> u8 {
+    let canary = match chosen(args.canary.as_deref()) {
+        Ok(canary) => canary,
+        Err(message) => return usage(&message),
+    };
+    let report = run_caught(args.seed, Options { canary, keep_trace: args.trace.is_some() });
+    say(&if args.json { report.json() + "\n" } else { report.human() });
+    if let Some(path) = &args.trace
+        && let Err(error) = std::fs::write(path, report.text.as_deref().unwrap_or_default())
+    {
+        complain(&format!("the trace could not be written to {}: {error}; choose another --trace", path.display()));
+        return exit::INTERNAL;
+    }
+    report.verdict.exit_code()
+}
+
+fn swarm_command(args: &SwarmArgs) -> u8 {
+    let canary = match chosen(args.canary.as_deref()) {
+        Ok(canary) => canary,
+        Err(message) => return usage(&message),
+    };
+    let Some(last) = args.start.checked_add(args.seeds) else {
+        return usage("--start and --seeds together exceed 64 bits; choose a smaller --start");
+    };
+    let (start, seeds) = (args.start, last - args.start);
+    let plan = Plan { start, seeds, jobs: jobs(args.jobs), keep_going: args.keep_going, canary };
+    let report = swarm(plan, &Progress::new(seeds, !args.json));
+    say(&if args.json { report.json() + "\n" } else { report.human() });
+    if report.failures.iter().any(|failure| matches!(failure.verdict, Verdict::Panic(_))) && args.json {
+        complain("a run panicked; the report names its seed");
+    }
+    report.exit_code()
+}
+
+/// Threads to use: as asked, else one a core.
+fn jobs(asked: Option<usize>) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    asked.unwrap_or_else(cores).clamp(1, limits::JOBS_MAX)
+}
+
+/// The bug of that name.
+fn chosen(name: Option<&str>) -> Result<Option<crdt::canary::Bug>, String> {
+    let Some(name) = name else { return Ok(None) };
+    if !crdt::canary::COMPILED_IN {
+        return Err("this build cannot plant bugs; build it with `--features canary`".to_owned());
+    }
+    let all = crdt::canary::Bug::ALL;
+    match all.into_iter().find(|bug| bug.name() == name) {
+        Some(bug) => Ok(Some(bug)),
+        None => {
+            let names: Vec<&str> = all.into_iter().map(crdt::canary::Bug::name).collect();
+            Err(format!("no planted bug is called {name}; there are: {}", names.join(", ")))
+        }
+    }
+}
+
+fn usage(message: &str) -> u8 {
+    complain(message);
+    exit::USAGE
+}
+
+fn say(text: &str) {
+    // A closed pipe (`| head`) is the reader's wish, not an error.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "onced-sim: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_documents_its_exit_codes() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+        let help = Cli::command().render_help().to_string();
+        for code in [exit::SAFETY, exit::LIVENESS, exit::GOAL, exit::USAGE, exit::INTERNAL] {
+            assert!(help.contains(&format!("\n  {code} ")), "{code} is not in --help");
+        }
+        assert!(Cli::try_parse_from(["onced-sim", "run"]).is_err(), "a run needs a seed");
+        assert!(Cli::try_parse_from(["onced-sim", "swarm", "--seeds", "0"]).is_err());
+    }
+
+    #[test]
+    fn unknown_bugs_are_refused_with_the_names_there_are() {
+        assert_eq!(chosen(None), Ok(None));
+        let refused = chosen(Some("no-such-bug")).expect_err("refused");
+        assert!(refused.contains(if crdt::canary::COMPILED_IN { "clock-goes-back" } else { "--features canary" }));
+    }
+}

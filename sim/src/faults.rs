@@ -1,0 +1,140 @@
+//! What breaks, and when: a schedule drawn from the seed before the run begins.
+//!
+//! Drawn beforehand and not during the run, so that a change in what the replicas do leaves the faults
+//! where they were. Every fault ends by itself within the run or at the healing.
+//!
+//! Must never: look at the state of the run.
+
+use crate::clock::Step;
+use crate::random::{Dice, Stream};
+use crate::scenario::Scenario;
+
+/// One thing that goes wrong. Regions by index; durations in virtual microseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Nothing passes from the first to the second; a partition is two of these.
+    Cut(usize, usize),
+    /// Takes one [`Fault::Cut`] back.
+    Mend(usize, usize),
+    /// The session between two regions breaks.
+    Reset(usize, usize),
+    /// The process dies; it starts again after that long.
+    Crash(usize, u64),
+    /// The machine loses power; it starts again after that long.
+    PowerLoss(usize, u64),
+    /// The wall clock is set anew.
+    Clock(usize, Step),
+    /// Writes and syncs take that many times as long (1 ends it).
+    SlowDisk(usize, u64),
+}
+
+/// All faults of a run by time, virtual microseconds.
+pub fn schedule(scenario: &Scenario) -> Vec<(u64, Fault)> {
+    let mut dice = Dice::new(scenario.seed, Stream::Faults, 0);
+    let mut faults = Vec::new();
+    for region in 0..scenario.regions {
+        faults.push((0, Fault::Clock(region, Step::Calm)));
+    }
+    let menu = scenario.menu;
+    let kinds: [(bool, Maker); 8] = [
+        (menu.partitions, partition),
+        (menu.one_way, one_way),
+        (menu.resets, reset),
+        (menu.crashes, crash),
+        (menu.power, power_loss),
+        (menu.steps, step),
+        (menu.beyond, beyond),
+        (menu.slow_disks, slow_disk),
+    ];
+    for (on, make) in kinds {
+        let count = if on { dice.between(1, 5) } else { 0 };
+        for _ in 0..count {
+            let at_us = dice.between(200_000, scenario.storm_us);
+            make(scenario, at_us, &mut dice, &mut faults);
+        }
+    }
+    faults.sort_by_key(|(at_us, _)| *at_us);
+    faults
+}
+
+type Maker = fn(&Scenario, u64, &mut Dice, &mut Vec<(u64, Fault)>);
+
+fn two(scenario: &Scenario, dice: &mut Dice) -> (usize, usize) {
+    let a = dice.below(scenario.regions as u64) as usize;
+    let b = dice.below(scenario.regions as u64 - 1) as usize;
+    (a, if b >= a { b + 1 } else { b })
+}
+
+fn one(scenario: &Scenario, dice: &mut Dice) -> usize {
+    dice.below(scenario.regions as u64) as usize
+}
+
+/// One region, or one pair, loses the others for a while: long enough for leases to end, sometimes
+/// for retentions.
+fn partition(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    let until_us = at_us + dice.heavy(900_000);
+    let (a, b) = two(scenario, dice);
+    let alone = dice.chance(600);
+    for other in (0..scenario.regions).filter(|other| *other != a && (alone || *other == b)) {
+        for (from, to) in [(a, other), (other, a)] {
+            faults.push((at_us, Fault::Cut(from, to)));
+            faults.push((until_us, Fault::Mend(from, to)));
+        }
+    }
+}
+
+fn one_way(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    let until_us = at_us + dice.heavy(600_000);
+    let (a, b) = two(scenario, dice);
+    faults.push((at_us, Fault::Cut(a, b)));
+    faults.push((until_us, Fault::Mend(a, b)));
+}
+
+fn reset(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    let (a, b) = two(scenario, dice);
+    faults.push((at_us, Fault::Reset(a, b)));
+}
+
+fn crash(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    faults.push((at_us, Fault::Crash(one(scenario, dice), dice.heavy(200_000))));
+}
+
+fn power_loss(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    faults.push((at_us, Fault::PowerLoss(one(scenario, dice), dice.heavy(400_000))));
+}
+
+fn step(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    let kind = if dice.chance(250) { Step::Edge } else { Step::Calm };
+    faults.push((at_us, Fault::Clock(one(scenario, dice), kind)));
+}
+
+fn beyond(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    let region = one(scenario, dice);
+    faults.push((at_us, Fault::Clock(region, Step::Beyond)));
+    faults.push((at_us + dice.heavy(300_000), Fault::Clock(region, Step::Calm)));
+}
+
+fn slow_disk(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    let region = one(scenario, dice);
+    faults.push((at_us, Fault::SlowDisk(region, dice.between(3, 40))));
+    faults.push((at_us + dice.heavy(500_000), Fault::SlowDisk(region, 1)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules_are_ordered_cuts_are_mended_and_only_the_menu_is_served() {
+        for seed in 0..300 {
+            let scenario = Scenario::draw(seed);
+            let faults = schedule(&scenario);
+            assert!(faults.is_sorted_by_key(|(at_us, _)| *at_us));
+            let count = |wanted: fn(&Fault) -> bool| faults.iter().filter(|(_, fault)| wanted(fault)).count();
+            assert_eq!(count(|f| matches!(f, Fault::Cut(..))), count(|f| matches!(f, Fault::Mend(..))));
+            assert_eq!(count(|f| matches!(f, Fault::PowerLoss(..))) > 0, scenario.menu.power);
+            assert_eq!(count(|f| matches!(f, Fault::Crash(..))) > 0, scenario.menu.crashes);
+            assert_eq!(faults, schedule(&scenario));
+        }
+    }
+}

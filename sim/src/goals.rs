@@ -1,0 +1,176 @@
+//! What a swarm must have seen at least once. A simulator that never loses power proves nothing about
+//! power losses: each goal is a moment that some run has to reach, else the swarm exits with 4.
+//!
+//! Must never: be reached by anything but the real moment.
+
+/// A moment worth reaching.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Goal {
+    /// A claim was granted.
+    Granted,
+    /// The same claim was granted again to its claimant.
+    GrantedAgain,
+    /// An attempt whose lease was over was taken over.
+    Takeover,
+    /// A taken-over attempt was revived by a renewal that the takeover had not seen.
+    Revived,
+    /// UNKNOWN by policy.
+    Unknown,
+    /// MISMATCH.
+    Mismatch,
+    /// An outcome was replayed in another region than the one it was completed in.
+    ReplayAcrossRegions,
+    /// A completion was CONTESTED.
+    Contested,
+    /// A completion was SUPERSEDED and shown the winner's outcome.
+    SupersededShown,
+    /// A lease was renewed.
+    Renewed,
+    /// A claim was released.
+    Released,
+    /// A key was forgotten.
+    Forgotten,
+    /// A token did not count any more, or never did.
+    Stale,
+    /// A key was claimed again after its retention.
+    Reused,
+    /// The same key was executed twice and CONFLICTS listed it.
+    DoubleExecution,
+    /// A partition was healed.
+    Healed,
+    /// A link passed in one direction only.
+    OneWay,
+    /// A process crashed and recovered.
+    Crashed,
+    /// A power loss took bytes that were written and not synced.
+    UnsyncedLost,
+    /// A power loss left a torn record.
+    Torn,
+    /// A region began a new incarnation.
+    NewIncarnation,
+    /// A peer that was behind the ring was served from disk.
+    ResumedFromDisk,
+    /// A region refused claims because of its clock.
+    ClockRefused,
+    /// A region refused claims until it had caught up.
+    CatchingUp,
+    /// A frame was lost, doubled or overtaken.
+    Rough,
+    /// A frame of an old session arrived in a later one.
+    Replayed,
+    /// A reply was decided and its region died before it could leave.
+    ReplyDied,
+}
+
+impl Goal {
+    /// Every goal.
+    pub const ALL: [Self; 27] = [
+        Self::Granted,
+        Self::GrantedAgain,
+        Self::Takeover,
+        Self::Revived,
+        Self::Unknown,
+        Self::Mismatch,
+        Self::ReplayAcrossRegions,
+        Self::Contested,
+        Self::SupersededShown,
+        Self::Renewed,
+        Self::Released,
+        Self::Forgotten,
+        Self::Stale,
+        Self::Reused,
+        Self::DoubleExecution,
+        Self::Healed,
+        Self::OneWay,
+        Self::Crashed,
+        Self::UnsyncedLost,
+        Self::Torn,
+        Self::NewIncarnation,
+        Self::ResumedFromDisk,
+        Self::ClockRefused,
+        Self::CatchingUp,
+        Self::Rough,
+        Self::Replayed,
+        Self::ReplyDied,
+    ];
+
+    /// Its name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::GrantedAgain => "granted-again",
+            Self::Takeover => "takeover",
+            Self::Revived => "revived-by-renewal",
+            Self::Unknown => "unknown",
+            Self::Mismatch => "mismatch",
+            Self::ReplayAcrossRegions => "replay-across-regions",
+            Self::Contested => "contested-completion",
+            Self::SupersededShown => "superseded-with-outcome",
+            Self::Renewed => "renewed",
+            Self::Released => "released",
+            Self::Forgotten => "forgotten",
+            Self::Stale => "stale-token",
+            Self::Reused => "key-reused-after-retention",
+            Self::DoubleExecution => "double-execution-listed",
+            Self::Healed => "partition-healed",
+            Self::OneWay => "one-way-partition",
+            Self::Crashed => "crash-recovered",
+            Self::UnsyncedLost => "unsynced-bytes-lost",
+            Self::Torn => "torn-tail",
+            Self::NewIncarnation => "new-incarnation",
+            Self::ResumedFromDisk => "peer-resumed-from-disk",
+            Self::ClockRefused => "clock-refused",
+            Self::CatchingUp => "catching-up",
+            Self::Rough => "rough-frames",
+            Self::Replayed => "replayed-frame",
+            Self::ReplyDied => "reply-died-with-its-region",
+        }
+    }
+}
+
+/// Which goals were reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Goals(u64);
+
+impl Goals {
+    /// Marks a goal as reached.
+    pub const fn reach(&mut self, goal: Goal) {
+        self.0 |= 1 << goal as u8;
+    }
+
+    /// Whether it was reached.
+    pub const fn has(self, goal: Goal) -> bool {
+        self.0 & (1 << goal as u8) != 0
+    }
+
+    /// Those reached here or there.
+    pub const fn join(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// Those not reached.
+    pub fn missing(self) -> Vec<&'static str> {
+        Goal::ALL.into_iter().filter(|goal| !self.has(*goal)).map(Goal::name).collect()
+    }
+
+    /// Those reached.
+    pub fn reached(self) -> Vec<&'static str> {
+        Goal::ALL.into_iter().filter(|goal| self.has(*goal)).map(Goal::name).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_goal_has_a_bit_of_its_own() {
+        let mut goals = Goals::default();
+        for (count, goal) in Goal::ALL.into_iter().enumerate() {
+            assert_eq!(goals.reached().len(), count);
+            goals.reach(goal);
+        }
+        assert!(goals.missing().is_empty());
+    }
+}

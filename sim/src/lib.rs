@@ -1,0 +1,30 @@
+//! The simulator of onced: many regions in virtual time, the product's own code and codec, an
+//! independent oracle.
+//!
+//! `crdt` decides everything and does no IO, so a whole cluster with its disks, clocks, links and
+//! clients fits into one deterministic loop. What a run does is drawn from its seed; what it did is
+//! judged by [`oracle`], which shares no code with `crdt`. See SEMANTICS S10 for what is checked.
+//!
+//! Reading order: [`oracle`], [`scenario`], [`world`], [`run`], [`swarm`].
+//!
+//! Must never: read a clock, the operating system's randomness or the network (`clippy.toml`).
+
+pub mod cli;
+pub mod clock;
+pub mod disk;
+pub mod faults;
+pub mod goals;
+pub mod heap;
+pub mod limits;
+pub mod network;
+pub mod oracle;
+pub mod progress;
+pub mod random;
+pub mod replica;
+pub mod report;
+pub mod run;
+pub mod scenario;
+pub mod swarm;
+pub mod trace;
+pub mod workload;
+pub mod world;

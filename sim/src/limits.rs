@@ -1,0 +1,26 @@
+//! Every bound of the simulator, by name and with its unit.
+
+/// Virtual time that a healed cluster may take to converge, microseconds (INV-17).
+pub const CONVERGENCE_US_MAX: u64 = 30_000_000;
+/// How often convergence is looked for after the healing, virtual microseconds.
+pub const CONVERGENCE_LOOK_US: u64 = 100_000;
+/// Events that one run may have; beyond it something feeds itself (INV-17).
+pub const EVENTS_MAX: u64 = 3_000_000;
+/// How long a client waits for a reply, virtual microseconds.
+pub const PATIENCE_US: u64 = 250_000;
+/// Written bytes are synced within this, virtual microseconds (S6 `interval`).
+pub const SYNC_INTERVAL_US: u64 = 50_000;
+/// A session whose direction passes nothing is noticed to be dead after about this, microseconds.
+pub const IDLE_TIMEOUT_US: u64 = 300_000;
+/// A broken session is tried again after about this, microseconds.
+pub const RECONNECT_US: u64 = 60_000;
+/// Frames of ended sessions that are kept for replaying, a direction.
+pub const REPLAY_FRAMES_MAX: usize = 16;
+/// Every so many seeds a swarm runs a seed twice and compares the traces (INV-18).
+pub const TWICE_EVERY: u64 = 20;
+/// Seeds within which every planted bug must be caught.
+pub const CANARY_SEEDS_MAX: u64 = 2_000;
+/// Threads a swarm may use.
+pub const JOBS_MAX: usize = 256;
+/// Failing seeds that a swarm describes in full.
+pub const FAILURES_SHOWN_MAX: usize = 3;

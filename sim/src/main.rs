@@ -1,0 +1,7 @@
+//! `onced-sim`: see `onced-sim --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(sim::cli::main())
+}

@@ -1,0 +1,291 @@
+//! The end of a run: all regions healed and quiet.
+//!
+//! INV-2: "After heal and quiescence all live regions hold identical live state and digests."
+//! INV-3: "The winner equals that of an independent brute-force oracle over all operations accepted
+//! anywhere." INV-5: "each loser that completed is listed by CONFLICTS exactly once, alike in every
+//! region." INV-7 for what was acknowledged.
+//!
+//! What a crash may have undone, and what has expired, may be there or not: it enters the model only
+//! if some region still shows it. Everything else accepted must be everywhere.
+//!
+//! One allowance: a part that expired while another part keeps its key alive died whole where it was
+//! alone and lives on where it was not (S3 Expiry). Regions may differ about such a key until all of it
+//! has expired, so its winner and its equality are not judged; what is unexpired of it is.
+//!
+//! Must never: take a region's word for who wins.
+
+use super::facts::{ClaimName, Key, Millis, OutcomeFact, Part, Region, View, stamp_ms};
+use super::ledger::{Accepted, Ledger};
+use super::sight::{covers, describe};
+use super::violation::{Violation, clause};
+use super::winner::{Verdict, all_past, counts, outranks, winner};
+
+/// One line of CONFLICTS.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ConflictFact {
+    /// The key.
+    pub key: Key,
+    /// The claim that lost.
+    pub loser: ClaimName,
+    /// Where it was completed.
+    pub region: Region,
+    /// When it was completed.
+    pub loser_stamp: u64,
+    /// The claim that won, when and where it completed.
+    pub winner: Option<(u64, Region, ClaimName)>,
+    /// Dealt with.
+    pub compensated: bool,
+}
+
+/// What one region holds at the end.
+#[derive(Clone, Debug)]
+pub struct Final {
+    /// Whose.
+    pub region: Region,
+    /// By key, in one order of parts.
+    pub views: Vec<View>,
+    /// As CONFLICTS lists them.
+    pub conflicts: Vec<ConflictFact>,
+    /// The region's own digest of its live state.
+    pub digest: u128,
+}
+
+/// What the end is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    /// Virtual microseconds.
+    pub at_us: u64,
+    /// The latest `now` of any region, Unix ms.
+    pub now: Millis,
+    /// The bound between clocks, milliseconds.
+    pub max_drift: Millis,
+}
+
+/// Judges the end of a run.
+pub fn check(ledger: &Ledger, finals: &[Final], keys: usize, ending: Ending) -> Result<(), Violation> {
+    let mut digests = true;
+    for key in 0..keys {
+        let model = check_presence(ledger, finals, key, ending)?;
+        check_losers(ledger, &model, finals, key, ending)?;
+        if half_dead(ledger, &model, key, ending) {
+            digests = false;
+            continue;
+        }
+        check_winner(&model, finals, key, ending)?;
+        check_same(&model, finals, key, ending)?;
+    }
+    check_lists(finals, ending)?;
+    if digests { check_digests(finals, ending) } else { Ok(()) }
+}
+
+/// Some part has expired, was not superseded by a later claim, and another part lives.
+fn half_dead(ledger: &Ledger, model: &View, key: Key, ending: Ending) -> bool {
+    let expired = |a: &Accepted| {
+        !unexpired(&a.part, ending) && !model.claims().any(|c| stamp_ms(c.stamp) >= a.part.expires_at())
+    };
+    !all_past(model, ending.now, ending.max_drift) && ledger.of_key(key).any(expired)
+}
+
+/// Whether a part has surely not expired anywhere.
+fn unexpired(part: &Part, ending: Ending) -> bool {
+    ending.now <= part.expires_at().saturating_add(ending.max_drift)
+}
+
+/// Required parts are everywhere and nothing was invented. Returns the model.
+fn check_presence(ledger: &Ledger, finals: &[Final], key: Key, ending: Ending) -> Result<View, Violation> {
+    let required = |a: &Accepted| !a.doubtful && unexpired(&a.part, ending);
+    let model = ledger.model(key, |a| required(a) || finals.iter().any(|f| covers(&f.views[key], &a.part)));
+    let crowded = model.outcomes.len() > 8;
+    for accepted in ledger.of_key(key).filter(|a| required(a)) {
+        let lacking: Vec<Region> =
+            finals.iter().filter(|f| !covers(&f.views[key], &accepted.part)).map(|f| f.region).collect();
+        if lacking.is_empty() || (crowded && matches!(accepted.part, Part::Outcome(_))) {
+            continue;
+        }
+        let (invariant, text) = match (lacking.len() == finals.len(), accepted.acknowledged) {
+            (true, true) => ("INV-7", clause::INV_7),
+            (true, false) => ("INV-3", clause::INV_3),
+            _ => ("INV-2", clause::INV_2),
+        };
+        let story = [
+            format!("r{} accepted {} at {:.6} s", accepted.region, describe(&accepted.part), seconds(accepted.at_us)),
+            format!("after heal and quiescence it is missing in regions {lacking:?} at now={}", ending.now),
+        ];
+        return Err(violation(invariant, text, key, ending, lacking, story));
+    }
+    let everything = ledger.model(key, |_| true);
+    for end in finals {
+        let invented = end.views[key].parts().find(|part| !covers(&everything, part) && !replaced(&everything, part));
+        if let Some(part) = invented {
+            let story = [
+                format!("r{} holds {}", end.region, describe(&part)),
+                "which no region ever accepted".to_owned(),
+            ];
+            return Err(violation("INV-3", clause::INV_3, key, ending, vec![end.region], story));
+        }
+    }
+    Ok(model)
+}
+
+/// An attempt of the same slot that the model has a later claim for.
+fn replaced(model: &View, part: &Part) -> bool {
+    let Part::Attempt(attempt) = part else { return false };
+    let slot = (attempt.claim.region, attempt.claim.incarnation);
+    model.attempts.iter().any(|a| (a.claim.region, a.claim.incarnation) == slot && a.claim > attempt.claim)
+}
+
+fn check_winner(model: &View, finals: &[Final], key: Key, ending: Ending) -> Result<(), Violation> {
+    if all_past(model, ending.now, ending.max_drift) {
+        return Ok(());
+    }
+    let expected = winner(model);
+    for end in finals {
+        let found = winner(&end.views[key]);
+        let same = match (expected, found) {
+            (Verdict::Free, Verdict::Free) => true,
+            (Verdict::Held(a), Verdict::Held(b)) => a.claim == b.claim,
+            (Verdict::Settled(a), Verdict::Settled(b)) => a.slot() == b.slot() && a.bytes == b.bytes,
+            _ => false,
+        };
+        if !same {
+            let story = [
+                format!("by all operations accepted anywhere the key is {expected}"),
+                format!("in r{} it is {found}", end.region),
+            ];
+            return Err(violation("INV-3", clause::INV_3, key, ending, vec![end.region], story));
+        }
+    }
+    Ok(())
+}
+
+fn check_same(model: &View, finals: &[Final], key: Key, ending: Ending) -> Result<(), Violation> {
+    let Some((first, others)) = finals.split_first() else { return Ok(()) };
+    if all_past(model, ending.now, ending.max_drift) {
+        return Ok(());
+    }
+    for other in others {
+        let (left, right) = (&first.views[key], &other.views[key]);
+        if left == right {
+            continue;
+        }
+        let only = |a: &View, b: &View| a.parts().find(|part| !b.parts().any(|p| p == *part));
+        let (who, part) = match (only(left, right), only(right, left)) {
+            (Some(part), _) => (first.region, describe(&part)),
+            (_, Some(part)) => (other.region, describe(&part)),
+            _ => (first.region, "the same parts in another order".to_owned()),
+        };
+        let story = [
+            format!("r{} and r{} were healed and quiet", first.region, other.region),
+            format!("only r{who} has {part}"),
+        ];
+        let regions = vec![first.region, other.region];
+        return Err(violation("INV-2", clause::INV_2, key, ending, regions, story));
+    }
+    Ok(())
+}
+
+/// Losers by the final reading of the model: they must be listed. What is listed must have lost.
+fn check_losers(
+    ledger: &Ledger,
+    model: &View,
+    finals: &[Final],
+    key: Key,
+    ending: Ending,
+) -> Result<(), Violation> {
+    if model.outcomes.len() > 8 {
+        return Ok(());
+    }
+    let listed = |end: &Final, o: &OutcomeFact| {
+        end.conflicts.iter().filter(|c| c.key == key && c.loser == o.claim && c.region == o.region).count()
+    };
+    for loser in losers(model) {
+        if !unexpired(&Part::Outcome(loser.clone()), ending) {
+            continue; // It may have died before it met its winner.
+        }
+        if let Some(end) = finals.iter().find(|end| listed(end, loser) != 1) {
+            let story = [
+                format!("{} was completed in r{} and lost to {}", loser.claim, loser.region, winner(model)),
+                format!("CONFLICTS of r{} lists it {} times", end.region, listed(end, loser)),
+            ];
+            return Err(violation("INV-5", clause::INV_5, key, ending, vec![end.region], story));
+        }
+    }
+    let all = ledger.model(key, |_| true);
+    for end in finals {
+        for conflict in end.conflicts.iter().filter(|c| c.key == key) {
+            if all.outcomes.len() <= 8 && !may_be_listed(&all, conflict) {
+                let story = [
+                    format!("CONFLICTS of r{} lists {} as a loser", end.region, conflict.loser),
+                    "but no accepted operation ever beat it".to_owned(),
+                ];
+                return Err(violation("INV-5", clause::INV_5, key, ending, vec![end.region], story));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// S3 Conflict: "two outcomes (of different claims, or of one claim with different bytes) or an outcome
+/// of a void claim completed after `forgotten`".
+fn losers(model: &View) -> Vec<&OutcomeFact> {
+    let lost = |o: &&OutcomeFact| {
+        let void_late = o.claim.stamp <= model.forgotten && o.stamp > model.forgotten;
+        let beaten = matches!(winner(model), Verdict::Settled(w)
+            if counts(model, o.claim, o.expires_at) && (w.claim != o.claim || w.bytes != o.bytes));
+        void_late || beaten
+    };
+    model.outcomes.iter().filter(lost).collect()
+}
+
+fn may_be_listed(all: &View, conflict: &ConflictFact) -> bool {
+    all.outcomes.iter().filter(|o| o.claim == conflict.loser && o.region == conflict.region).any(|o| {
+        let void = o.claim.stamp <= all.forgotten;
+        void || all.outcomes.iter().any(|w| outranks(w, o) && (w.claim != o.claim || w.bytes != o.bytes))
+    })
+}
+
+/// "alike in every region": the same lines, and no line twice.
+fn check_lists(finals: &[Final], ending: Ending) -> Result<(), Violation> {
+    let Some((first, others)) = finals.split_first() else { return Ok(()) };
+    for other in others {
+        let missing = |a: &Final, b: &Final| a.conflicts.iter().find(|c| !b.conflicts.contains(c)).cloned();
+        let differs = missing(first, other).map(|c| (c, first.region, other.region));
+        let differs = differs.or_else(|| missing(other, first).map(|c| (c, other.region, first.region)));
+        if let Some((conflict, has, lacks)) = differs {
+            let story = [
+                format!("r{has} lists the loser {} completed in r{}", conflict.loser, conflict.region),
+                format!("r{lacks} does not list it so: {:?}", conflict.winner),
+            ];
+            return Err(violation("INV-5", clause::INV_5, conflict.key, ending, vec![has, lacks], story));
+        }
+    }
+    Ok(())
+}
+
+/// INV-2 for the regions' own digests, taken at one `now`.
+fn check_digests(finals: &[Final], ending: Ending) -> Result<(), Violation> {
+    let Some((first, others)) = finals.split_first() else { return Ok(()) };
+    let Some(other) = others.iter().find(|other| other.digest != first.digest) else { return Ok(()) };
+    let story = [
+        format!("r{} and r{} hold the same entries", first.region, other.region),
+        format!("but their digests are {:032x} and {:032x}", first.digest, other.digest),
+    ];
+    let regions = vec![first.region, other.region];
+    let (invariant, text, at_us) = ("INV-2", clause::INV_2, ending.at_us);
+    Err(Violation { invariant, clause: text, key: None, at_us, regions, story })
+}
+
+fn seconds(at_us: u64) -> f64 {
+    at_us as f64 / 1e6
+}
+
+fn violation(
+    invariant: &'static str,
+    text: &'static str,
+    key: Key,
+    ending: Ending,
+    regions: Vec<Region>,
+    story: [String; 2],
+) -> Violation {
+    Violation { invariant, clause: text, key: Some(key), at_us: ending.at_us, regions, story }
+}

@@ -1,0 +1,90 @@
+//! Everything that was accepted anywhere, and what a crash may have undone.
+//!
+//! An accepted part is *certain* unless its region lost the log position it was written at; then it is
+//! doubtful: it may have reached a peer or the disk all the same, and whether it did is read off the
+//! regions' final entries. Whatever is certain must be there at the end, unless it died.
+//!
+//! Must never: forget an accepted part during a run.
+
+use std::collections::BTreeMap;
+
+use super::facts::{Key, Lsn, Part, Region, View};
+
+/// One accepted part.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// On which key.
+    pub key: Key,
+    /// Where it was accepted.
+    pub region: Region,
+    /// The log position by which it was written; 0 once it survived a restart.
+    pub lsn: Lsn,
+    /// What.
+    pub part: Part,
+    /// When, virtual microseconds.
+    pub at_us: u64,
+    /// The log position was lost in a crash.
+    pub doubtful: bool,
+    /// Somebody was told.
+    pub acknowledged: bool,
+}
+
+/// All accepted parts of a run, in the order of acceptance.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    accepted: Vec<Accepted>,
+    /// By region: indices into `accepted` since its last crash.
+    recent: BTreeMap<Region, Vec<usize>>,
+    /// By key: indices into `accepted`.
+    by_key: BTreeMap<Key, Vec<usize>>,
+}
+
+impl Ledger {
+    /// Adds a part.
+    pub fn add(&mut self, accepted: Accepted) {
+        self.recent.entry(accepted.region).or_default().push(self.accepted.len());
+        self.by_key.entry(accepted.key).or_default().push(self.accepted.len());
+        self.accepted.push(accepted);
+    }
+
+    /// The region lost everything of its log after `kept`.
+    pub fn crash(&mut self, region: Region, kept: Lsn) {
+        for at in self.recent.remove(&region).unwrap_or_default() {
+            let accepted = &mut self.accepted[at];
+            accepted.doubtful = accepted.lsn > kept;
+            accepted.lsn = 0;
+        }
+    }
+
+    /// The answer to the decision that ended at `lsn` in `region` was told to its caller.
+    pub fn acknowledge(&mut self, region: Region, key: Key, lsn: Lsn) {
+        for at in self.recent.get(&region).into_iter().flatten().rev() {
+            let accepted = &mut self.accepted[*at];
+            if accepted.lsn < lsn {
+                break;
+            }
+            if accepted.key == key && accepted.lsn == lsn {
+                accepted.acknowledged = true;
+            }
+        }
+    }
+
+    /// Parts accepted in `region` since its last crash, by position: those after the first `skip`
+    /// and up to `lsn`.
+    pub fn since(&self, region: Region, skip: usize, lsn: Lsn) -> impl Iterator<Item = &Accepted> {
+        let recent = self.recent.get(&region).map_or(&[][..], Vec::as_slice);
+        recent.iter().skip(skip).map(|at| &self.accepted[*at]).take_while(move |a| a.lsn <= lsn)
+    }
+
+    /// Every accepted part of a key.
+    pub fn of_key(&self, key: Key) -> impl Iterator<Item = &Accepted> {
+        self.by_key.get(&key).into_iter().flatten().map(|at| &self.accepted[*at])
+    }
+
+    /// The naive join of everything accepted for a key that `keep` lets through.
+    pub fn model(&self, key: Key, keep: impl Fn(&Accepted) -> bool) -> View {
+        let mut view = View::default();
+        self.of_key(key).filter(|accepted| keep(accepted)).for_each(|accepted| view.add(&accepted.part));
+        view
+    }
+}

@@ -1,0 +1,187 @@
+//! The oracle: judges a run from outside, by brute force, straight from the words of SEMANTICS.
+//!
+//! It is told of every decision with the region's entry on both sides of it, of every crash with the
+//! log position that survived, of every reply told and of every acknowledgement between peers. From
+//! these it keeps what each region must know ([`sight`]) and what was accepted anywhere ([`ledger`]),
+//! and checks INV-1 to INV-5, INV-7 to INV-12 as it goes and at the end ([`agreement`]). INV-18 is the
+//! swarm's, which runs seeds twice.
+//!
+//! It shares no code and no type with `crdt`. An oracle that asked the product who wins would always
+//! agree with it.
+//!
+//! Must never: import anything from `crdt`; repair or influence a run.
+
+pub mod agreement;
+pub mod answers;
+pub mod ask;
+pub mod claims;
+pub mod facts;
+pub mod laws;
+pub mod ledger;
+pub mod sight;
+pub mod violation;
+pub mod winner;
+pub mod writes;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use ask::{Answer, Decision};
+use claims::Rules;
+use facts::{Key, Lsn, Millis, Region, View};
+use ledger::{Accepted, Ledger};
+use sight::{Look, Sight, covers, describe, may_be_dead};
+use violation::{Violation, clause};
+
+/// What must be durable before an answer may be told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    /// Where it was decided.
+    pub region: Region,
+    /// About which key.
+    pub key: Key,
+    /// Where the decision's own write ends in the log.
+    pub lsn: Lsn,
+    /// Everything it saw and wrote is at or before this position.
+    pub needs: Lsn,
+    /// The disk and not only the kernel must have it.
+    pub durable: bool,
+}
+
+/// The judge of one run.
+#[derive(Debug)]
+pub struct Oracle {
+    max_drift: Millis,
+    unknown_on_lease_end: Vec<bool>,
+    sights: BTreeMap<Region, Vec<Sight>>,
+    stamps: BTreeMap<Region, writes::Stamps>,
+    ledger: Ledger,
+    /// How many of a region's accepted parts each peer has been checked to hold.
+    delivered: BTreeMap<(Region, Region), usize>,
+}
+
+impl Oracle {
+    /// An oracle for `regions` and as many keys as `unknown_on_lease_end` has; the flag says that the
+    /// key's policy answers UNKNOWN instead of taking over (S4.1).
+    pub fn new(regions: &[Region], unknown_on_lease_end: Vec<bool>, max_drift: Millis) -> Self {
+        let sights = |_: &Region| vec![Sight::default(); unknown_on_lease_end.len()];
+        Self {
+            max_drift,
+            sights: regions.iter().map(|region| (*region, sights(region))).collect(),
+            stamps: regions.iter().map(|region| (*region, writes::Stamps::default())).collect(),
+            unknown_on_lease_end,
+            ledger: Ledger::default(),
+            delivered: BTreeMap::new(),
+        }
+    }
+
+    /// Everything accepted so far.
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// A look at a region's entry outside any request.
+    pub fn look(&mut self, look: &Look<'_>) -> Result<(), Violation> {
+        let max_drift = self.max_drift;
+        self.sight(look.region, look.key).look(look, max_drift)
+    }
+
+    /// A request was decided.
+    pub fn decided(&mut self, decision: &Decision) -> Result<Receipt, Violation> {
+        let Decision { region, key, at_us, now, lsn_before, lsn_after, .. } = *decision;
+        self.look(&Look { region, key, at_us, now, lsn: lsn_before, view: &decision.before })?;
+        let saw = self.sight(region, key).needs_lsn();
+        let unknown_on_lease_end = self.unknown_on_lease_end[key];
+        claims::check(decision, Rules { max_drift: self.max_drift, unknown_on_lease_end })?;
+        let parts = writes::accepted(decision)?;
+        self.stamps.entry(region).or_default().issue(decision, &parts)?;
+        answers::check(decision, self.max_drift)?;
+        self.look(&Look { region, key, at_us, now, lsn: lsn_after, view: &decision.after })?;
+        let wrote = !parts.is_empty();
+        for part in parts {
+            let (doubtful, acknowledged) = (false, false);
+            self.ledger.add(Accepted { key, region, lsn: lsn_after, part, at_us, doubtful, acknowledged });
+        }
+        let needs = if wrote { lsn_after } else { saw };
+        // UNAVAILABLE, EXPIRED and a bad tag depend on no state of the key.
+        let stateless = matches!(decision.answer, Answer::Unavailable { .. } | Answer::Expired | Answer::Stale { .. });
+        let needs = if stateless && !wrote { 0 } else { needs };
+        Ok(Receipt { region, key, lsn: lsn_after, needs, durable: decision.durable })
+    }
+
+    /// The answer to a decision leaves for its caller. INV-8: "Nothing acknowledged, served or sent
+    /// before its durability."
+    pub fn told(&mut self, receipt: Receipt, at_us: u64, written: Lsn, synced: Lsn) -> Result<(), Violation> {
+        let Receipt { region, key, lsn, needs, durable } = receipt;
+        let has = if durable { synced } else { written };
+        if has < needs {
+            let degree = if durable { "the disk" } else { "the kernel" };
+            let story = [
+                format!("an answer of r{region} depends on its log up to {needs}"),
+                format!("{degree} had it only up to {has} when the answer left"),
+            ];
+            let (key, regions) = (Some(key), vec![region]);
+            return Err(Violation { invariant: "INV-8", clause: clause::INV_8, key, at_us, regions, story });
+        }
+        self.ledger.acknowledge(region, key, lsn);
+        Ok(())
+    }
+
+    /// `to` acknowledges `from`'s log up to `lsn`: whatever `from` accepted until then is held by `to`
+    /// (INV-5: what was delivered is known), and durably: within the first `written` records of `to`'s
+    /// own log (INV-7). `view` shows `to`'s entries, `now` is `to`'s.
+    pub fn acknowledged(
+        &mut self,
+        (from, to): (Region, Region),
+        (lsn, written): (Lsn, Lsn),
+        (at_us, now): (u64, Millis),
+        mut view: impl FnMut(Key) -> View,
+    ) -> Result<(), Violation> {
+        let skip = self.delivered.get(&(from, to)).copied().unwrap_or(0);
+        let mut checked = skip;
+        for accepted in self.ledger.since(from, skip, lsn) {
+            checked += 1;
+            let held = view(accepted.key);
+            if covers(&held, &accepted.part) {
+                let keys = self.unknown_on_lease_end.len();
+                let sights = self.sights.entry(to).or_insert_with(|| vec![Sight::default(); keys]);
+                sights[accepted.key].hold(&accepted.part, written);
+                continue;
+            }
+            let mut all = held.clone();
+            all.add(&accepted.part);
+            let crowded = held.outcomes.len() >= 8;
+            if crowded || may_be_dead(&all, &accepted.part, now, self.max_drift) {
+                continue;
+            }
+            let story = [
+                format!("r{to} acknowledged r{from}'s log up to {lsn} at now={now}"),
+                format!("but does not hold {} (position {})", describe(&accepted.part), accepted.lsn),
+            ];
+            let (key, regions) = (Some(accepted.key), vec![from, to]);
+            return Err(Violation { invariant: "INV-5", clause: clause::INV_5, key, at_us, regions, story });
+        }
+        self.delivered.insert((from, to), checked);
+        Ok(())
+    }
+
+    /// A region crashed and its log survived up to `kept`. Its positions start again.
+    pub fn crashed(&mut self, region: Region, kept: Lsn) {
+        self.ledger.crash(region, kept);
+        self.sights.entry(region).or_default().iter_mut().for_each(|sight| sight.crash(kept));
+        self.delivered.retain(|(from, _), _| *from != region);
+    }
+
+    /// All regions are healed and quiet.
+    pub fn ended(&self, finals: &[agreement::Final], at_us: u64, now: Millis) -> Result<(), Violation> {
+        let ending = agreement::Ending { at_us, now, max_drift: self.max_drift };
+        agreement::check(&self.ledger, finals, self.unknown_on_lease_end.len(), ending)
+    }
+
+    fn sight(&mut self, region: Region, key: Key) -> &mut Sight {
+        let keys = self.unknown_on_lease_end.len();
+        &mut self.sights.entry(region).or_insert_with(|| vec![Sight::default(); keys])[key]
+    }
+}

@@ -1,0 +1,107 @@
+//! The "writes" column of S4: what a decision may have changed, derived from the entry before and
+//! after it. What it changed is what the ledger records as accepted.
+//!
+//! INV-9: "Stamps of a region strictly increase, across restarts and clock steps." S1: "a claim that
+//! saw an earlier one has the greater stamp." S4: "Others' attempts are written only by a takeover".
+//!
+//! Must never: record as accepted what the answer did not admit to.
+
+use super::ask::{Answer, Ask, Decision};
+use super::facts::{AttemptFact, Part, stamp_ms};
+use super::sight::{covers, describe};
+use super::violation::{Violation, clause};
+
+/// The parts that the decision wrote, each checked against what its request may write.
+pub fn accepted(decision: &Decision) -> Result<Vec<Part>, Violation> {
+    let fresh: Vec<Part> = decision.after.parts().filter(|part| !covers(&decision.before, part)).collect();
+    for part in &fresh {
+        let allowed = match part {
+            Part::Attempt(attempt) => attempt_allowed(decision, attempt),
+            Part::Outcome(outcome) => {
+                let own = (outcome.region, outcome.incarnation) == (decision.region, decision.incarnation);
+                own && matches!(&decision.ask, Ask::Complete { token, bytes }
+                    if token.claim == outcome.claim && *bytes == outcome.bytes
+                        && token.fingerprint == outcome.fingerprint && token.expires_at == outcome.expires_at)
+            }
+            Part::Forgotten(_) => decision.ask == Ask::Forget,
+        };
+        if !allowed {
+            let story = [decision.words(), format!("and wrote {}, which is not its to write", describe(part))];
+            return Err(decision.violation("S4", clause::S4, story));
+        }
+    }
+    if let Answer::Granted { claim, .. } = &decision.answer
+        && !decision.after.claims().any(|known| known == *claim)
+    {
+        let story = [decision.words(), format!("but {claim} is not in the entry")];
+        return Err(decision.violation("S4", clause::S4, story));
+    }
+    Ok(fresh)
+}
+
+fn attempt_allowed(decision: &Decision, attempt: &AttemptFact) -> bool {
+    let old = decision.before.attempts.iter().find(|a| a.claim == attempt.claim);
+    match (&decision.ask, &decision.answer, old) {
+        // A takeover changes nothing of another's attempt but `abandoned_lease`, to the lease it saw.
+        (Ask::Claim { .. }, Answer::Granted { claim, .. }, Some(old)) if attempt.claim != *claim => {
+            *attempt == AttemptFact { abandoned_lease: old.lease_until, ..old.clone() }
+        }
+        (Ask::Claim { fingerprint, claimant, .. }, Answer::Granted { claim, lease_until, expires_at }, None) => {
+            attempt.claim == *claim
+                && (claim.region, claim.incarnation) == (decision.region, decision.incarnation)
+                && attempt.fingerprint == *fingerprint
+                && attempt.claimant == *claimant
+                && attempt.lease_until == *lease_until
+                && attempt.expires_at == *expires_at
+                && *lease_until <= *expires_at
+                && decision.before.expiries().all(|seen| seen <= *expires_at)
+        }
+        (Ask::Renew { token, .. }, Answer::Renewed { lease_until }, Some(old)) => {
+            attempt.claim == token.claim
+                && *attempt == AttemptFact { lease_until: *lease_until, ..old.clone() }
+                && *lease_until <= attempt.expires_at
+        }
+        (Ask::Release { token }, Answer::Released, Some(old)) => {
+            attempt.claim == token.claim && *attempt == AttemptFact { phase: attempt.phase, ..old.clone() }
+        }
+        _ => false,
+    }
+}
+
+/// The newest stamp one region has issued.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stamps {
+    newest: u64,
+}
+
+impl Stamps {
+    /// INV-9, and the causality of stamps: greater than all that the decision saw.
+    pub fn issue(&mut self, decision: &Decision, parts: &[Part]) -> Result<(), Violation> {
+        for part in parts {
+            let stamp = match part {
+                Part::Attempt(a) if decision.before.claims().all(|known| known != a.claim) => a.claim.stamp,
+                Part::Attempt(_) => continue,
+                Part::Outcome(outcome) => outcome.stamp,
+                Part::Forgotten(stamp) => *stamp,
+            };
+            if stamp <= self.newest {
+                let story = [
+                    format!("r{} had issued {}+{}", decision.region, stamp_ms(self.newest), self.newest & 0xffff),
+                    format!("and then {}: {}+{}", decision.words(), stamp_ms(stamp), stamp & 0xffff),
+                ];
+                return Err(decision.violation("INV-9", clause::INV_9, story));
+            }
+            let completions = decision.before.outcomes.iter().map(|o| o.stamp);
+            let seen = decision.before.claims().map(|claim| claim.stamp).chain(completions).max().unwrap_or(0);
+            if stamp <= seen {
+                let story = [
+                    format!("r{} knew a stamp of {}+{}", decision.region, stamp_ms(seen), seen & 0xffff),
+                    format!("and then {} below it", decision.words()),
+                ];
+                return Err(decision.violation("INV-9", clause::INV_9, story));
+            }
+            self.newest = stamp;
+        }
+        Ok(())
+    }
+}

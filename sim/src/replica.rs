@@ -1,0 +1,359 @@
+//! The adapter between the simulation and the product: the only file, with its child, that turns
+//! `crdt`'s types into the oracle's plain data and back.
+//!
+//! It drives one region's `Store` and `Node` exactly as the daemon does; what it must not do is to help:
+//! no ordering, no retrying, no checking here.
+//!
+//! Must never: decide anything.
+
+mod convert;
+
+pub use convert::Real;
+
+use crdt::hash::ClusterKeys;
+use crdt::ids::{Fingerprint, Incarnation, RegionId};
+use crdt::journal::SegmentHeader;
+use crdt::node::{LogRead, Node, NodeConfig, ReadRequest};
+use crdt::policy::{Durable, OnLeaseEnd, Policies, Policy};
+use crdt::recovery::{Damage, Recovery, RecoveryConfig, SegmentReport};
+use crdt::request::{Claim, Reply, Request};
+use crdt::store::{Ran, Release, Scratch, Store, StoreConfig};
+use crdt::token::{TOKEN_TEXT_BYTES, Token};
+use std::collections::BTreeMap;
+
+use crate::disk::Disk;
+use crate::oracle::agreement::ConflictFact;
+use crate::oracle::ask::{Answer, Ask, TokenFact};
+use crate::oracle::facts::{Key, Lsn, Millis, View};
+use crate::scenario::Scenario;
+
+/// The cluster that all runs pretend to be.
+const CLUSTER: [u8; 16] = *b"onced simulation";
+
+/// One living region.
+pub struct Replica {
+    store: Store,
+    node: Node,
+    scratch: Scratch,
+    peers: Vec<RegionId>,
+}
+
+/// How a start went.
+pub struct Started {
+    /// The living region.
+    pub replica: Replica,
+    /// Header of the segment that this start begins.
+    pub header: SegmentHeader,
+    /// The region took a new incarnation.
+    pub new_incarnation: bool,
+    /// What each segment held.
+    pub segments: Vec<SegmentReport>,
+}
+
+/// What a region decided.
+pub struct Decided {
+    /// For the caller, once released.
+    pub answer: Answer,
+    /// The token that came with it.
+    pub token: Option<(Token, TokenFact)>,
+    /// What must be durable first.
+    pub release: Release,
+}
+
+/// A token whose tag cannot verify.
+pub fn forge(token: &Token) -> Token {
+    let mut text: [u8; TOKEN_TEXT_BYTES] = token.text();
+    let last = text.len() - 1;
+    text[last] = if text[last] == b'0' { b'1' } else { b'0' };
+    Token::from_text(&text).expect("hex digits of the same length are a token")
+}
+
+fn policies(scenario: &Scenario) -> Policies {
+    let policy = |namespace: &crate::scenario::Namespace| Policy {
+        retention_ms: namespace.retention_ms,
+        lease_ms: namespace.lease_ms,
+        on_lease_end: if namespace.unknown_on_lease_end { OnLeaseEnd::Unknown } else { OnLeaseEnd::Takeover },
+        durable: if namespace.durable { Durable::Always } else { Durable::Interval },
+        ..Policy::default()
+    };
+    let named = scenario.namespaces.iter().map(|ns| (ns.name.as_bytes().to_vec(), policy(ns))).collect();
+    Policies::new(Policy::default(), named)
+}
+
+impl Replica {
+    /// Starts region number `index` from what its disk holds.
+    pub fn start(scenario: &Scenario, index: usize, disk: &Disk, boot: u64, wall: Millis) -> Result<Started, Damage> {
+        let region = RegionId(index as u16 + 1);
+        let store = StoreConfig {
+            region,
+            incarnation: Incarnation::default(),
+            keys: ClusterKeys { hash: [3; 16], tag: [5; 16] },
+            max_drift_ms: scenario.max_drift_ms,
+            shards: 2,
+            max_memory_bytes: 64 * 1024 * 1024,
+            ring_bytes_max: scenario.ring_bytes,
+        };
+        let mut recovery = Recovery::new(RecoveryConfig {
+            store,
+            policies: policies(scenario),
+            cluster: CLUSTER,
+            boot,
+            acknowledged_unsynced: scenario.namespaces.iter().any(|namespace| !namespace.durable),
+            wall_ms: wall,
+        });
+        let mut segments = Vec::new();
+        for (at, segment) in disk.segments().iter().enumerate() {
+            let next = disk.segments().get(at + 1).and_then(|next| SegmentHeader::decode(next.bytes()).ok());
+            segments.push(recovery.segment(&format!("segment {at}"), segment.bytes(), next.as_ref())?);
+        }
+        let recovered = recovery.finish();
+        let peers: Vec<RegionId> =
+            (1..=scenario.regions as u16).map(RegionId).filter(|peer| *peer != region).collect();
+        let config = NodeConfig {
+            cluster: CLUSTER,
+            name: format!("r{}", region.0),
+            peers: peers.clone(),
+            epoch: recovered.header.epoch,
+            catch_up_wait_ms: 2_000,
+            reach_wait_ms: 500,
+        };
+        let node = Node::new(config, recovered.memory, &recovered.store, wall);
+        let replica = Self { store: recovered.store, node, scratch: Scratch::default(), peers };
+        let (header, new_incarnation) = (recovered.header, recovered.new_incarnation);
+        Ok(Started { replica, header, new_incarnation, segments })
+    }
+
+    /// The hot half.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The cold half.
+    pub const fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The region's `now` (S2), Unix ms.
+    pub fn now(&self, wall: Millis) -> Millis {
+        self.store.clock().now_ms(wall)
+    }
+
+    /// The end of the log, durable or not.
+    pub fn appended(&self) -> Lsn {
+        self.store.tail().appended()
+    }
+
+    /// Which life of the region's data this is.
+    pub fn incarnation(&self) -> u32 {
+        self.store.config().incarnation.0
+    }
+
+    /// A key's entry as plain data.
+    pub fn view(&self, key: &str) -> View {
+        self.store.inspect(key.as_bytes()).map_or_else(View::default, |found| convert::view(&found.entry()))
+    }
+
+    /// Runs one request.
+    pub fn decide(&mut self, key: &str, ask: &Ask, token: Option<&Token>, durable: bool, wall: Millis) -> Decided {
+        let request = request(key.as_bytes(), ask, token, durable);
+        let mut emitted = None;
+        let emit = |reply: &Reply<'_>| emitted = Some(convert::answer(reply));
+        let ran = self.store.run(&request, wall, None, &mut self.scratch, emit);
+        let release = match ran {
+            Ok(Ran::Replied(release)) => release,
+            other => unreachable!("the workload sends only lawful requests that do not wait: {other:?}"),
+        };
+        let (answer, token) = emitted.expect("a request that was replied to has a reply");
+        Decided { answer, token, release }
+    }
+
+    /// The regions it has links with.
+    pub fn peers(&self) -> Vec<RegionId> {
+        self.peers.clone()
+    }
+
+    /// Time has passed: pings, gates, the ceiling of the clock, sweeping.
+    pub fn tick(&mut self, wall: Millis) {
+        self.node.handle_tick(&self.store, wall);
+        // Its record is synced with everything else, within the sync interval.
+        let _ = self.store.extend_ceiling(wall);
+        for shard in 0..self.store.shards() {
+            self.store.sweep(shard, wall);
+        }
+    }
+
+    /// A transport session came up.
+    pub fn link_up(&mut self, peer: usize, session: u64, wall: Millis) {
+        self.node.handle_link_up(&self.store, region_id(peer), session, wall);
+    }
+
+    /// A transport session is over.
+    pub fn link_down(&mut self, peer: usize, session: u64) {
+        self.node.handle_link_down(region_id(peer), session);
+    }
+
+    /// A frame arrived; an error means that the link is to be closed.
+    pub fn frame(&mut self, peer: usize, session: u64, bytes: &[u8], wall: Millis) -> Result<(), String> {
+        let result = self.node.handle_frame(&self.store, region_id(peer), session, bytes, wall);
+        result.map_err(|error| error.to_string())
+    }
+
+    /// The next frame to leave for `peer`.
+    pub fn poll_send(&mut self, peer: usize) -> Option<(u64, Vec<u8>)> {
+        self.node.poll_send(&self.store, region_id(peer))
+    }
+
+    /// The next read of the log from disk.
+    pub fn poll_read(&mut self) -> Option<ReadRequest> {
+        self.node.poll_read()
+    }
+
+    /// What the disk answered.
+    pub fn read_done(&mut self, request: ReadRequest, read: LogRead) {
+        self.node.handle_read(request, read);
+    }
+
+    /// Puts the cursors at the top of a new segment.
+    pub fn prologue(&self, wall: Millis) {
+        let cursors: BTreeMap<_, _> = self.node.cursors().into_iter().collect();
+        self.store.append_prologue(&cursors, wall);
+    }
+
+    /// Everything CONFLICTS lists, in its order.
+    pub fn conflicts(&self, keys: &[String]) -> Vec<ConflictFact> {
+        let (mut listed, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.store.conflicts(None, after.as_ref(), 100);
+            listed.extend(page.conflicts.iter().map(|conflict| convert::conflict(conflict, keys)));
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return listed,
+            }
+        }
+    }
+
+    /// Digest of the living state at `wall`.
+    pub fn digest(&self, wall: Millis) -> u128 {
+        self.store.digest(wall)
+    }
+
+    /// Claims a key of its own; the answer's status. For the end of a run: does service return?
+    pub fn probe(&mut self, wall: Millis) -> (&'static str, &'static str) {
+        let key = format!("probe:{}:{wall}", self.store.config().region.0);
+        let ask = Ask::Claim { fingerprint: None, claimant: b"probe".to_vec(), lease: 1000, retention: 60_000 };
+        let decided = self.decide(&key, &ask, None, false, wall);
+        let reason = self.store.gate.closed().map_or("", crdt::request::Reason::name);
+        (decided.answer.status(), reason)
+    }
+
+    /// Copies of the real entries, for the join laws.
+    pub fn real(&self, key: &str) -> Option<crdt::store::Inspected> {
+        self.store.inspect(key.as_bytes())
+    }
+}
+
+/// The id of region number `index`.
+pub const fn region_id(index: usize) -> RegionId {
+    RegionId(index as u16 + 1)
+}
+
+/// The number of the region with that id.
+pub const fn region_index(id: RegionId) -> usize {
+    id.0 as usize - 1
+}
+
+fn request<'a>(key: &'a [u8], ask: &'a Ask, token: Option<&Token>, durable: bool) -> Request<'a> {
+    let token = || *token.expect("a holder's request carries its token");
+    match ask {
+        Ask::Claim { fingerprint, claimant, lease, retention } => Request::Claim(Claim {
+            key,
+            fingerprint: fingerprint.map(Fingerprint),
+            claimant,
+            lease_ms: Some(*lease),
+            retention_ms: Some(*retention),
+            durable,
+            ..Claim::default()
+        }),
+        Ask::Complete { bytes, .. } => Request::Complete { key, token: token(), outcome: bytes, durable },
+        Ask::Renew { lease, .. } => Request::Renew { key, token: token(), lease_ms: Some(*lease), durable },
+        Ask::Release { .. } => Request::Release { key, token: token(), durable },
+        Ask::Get => Request::Get { key },
+        Ask::Forget => Request::Forget { key },
+    }
+}
+
+/// A log read of a peer, answered from the bytes on disk: records from `request.from` on.
+pub fn read_log(disk: &Disk, request: ReadRequest, written: Lsn, bytes_max: usize) -> LogRead {
+    let mut first_of_log = None;
+    for segment in disk.segments() {
+        let Ok(header) = SegmentHeader::decode(segment.bytes()) else { continue };
+        first_of_log.get_or_insert(header.first_lsn);
+        let body = &segment.bytes()[crdt::journal::HEADER_BYTES..];
+        let mut records = crdt::journal::Records::new(body);
+        let (mut lsn, mut begin) = (header.first_lsn, None);
+        while lsn <= written {
+            let at = records.offset();
+            if lsn == request.from {
+                begin = Some(at);
+            }
+            if begin.is_some_and(|begin| at - begin >= bytes_max) || records.next_body().is_err() {
+                break;
+            }
+            lsn += 1;
+        }
+        if let Some(begin) = begin
+            && lsn > request.from
+        {
+            let (first, last) = (request.from, lsn - 1);
+            let bytes = body[begin..records.offset()].to_vec();
+            let batch = crdt::store::Batch { bytes, first, last, sync_to: last, dies_at_ms: 0 };
+            return LogRead::Records(std::sync::Arc::new(batch));
+        }
+    }
+    LogRead::StartsAt(first_of_log.unwrap_or(1))
+}
+
+/// What a frame says that the oracle wants to know.
+pub enum Said {
+    /// Its receiver's log is durably held up to here.
+    Holds {
+        /// In which life of the receiver's data.
+        incarnation: u32,
+        /// In which run of its log.
+        epoch: u32,
+        /// Up to where.
+        lsn: Lsn,
+        /// It is a hello and not an acknowledgement.
+        hello: bool,
+    },
+    /// Records of the sender's log up to here.
+    Records(Lsn),
+    /// The first frame of a session.
+    Hello,
+    /// Nothing of interest.
+    Other,
+}
+
+/// Reads a frame that is leaving.
+pub fn said(bytes: &[u8]) -> Said {
+    use crdt::wire::Frame;
+    match Frame::decode(bytes) {
+        Ok(Frame::Ack { upto, .. }) => {
+            Said::Holds { incarnation: upto.incarnation.0, epoch: upto.epoch.0, lsn: upto.lsn, hello: false }
+        }
+        Ok(Frame::Hello(hello)) => match hello.have {
+            Some(have) => {
+                let (incarnation, epoch) = (have.incarnation.0, have.epoch.0);
+                Said::Holds { incarnation, epoch, lsn: have.lsn, hello: true }
+            }
+            None => Said::Hello,
+        },
+        Ok(Frame::Records { last, bodies, .. }) if !bodies.0.is_empty() => Said::Records(last.lsn),
+        _ => Said::Other,
+    }
+}
+
+/// A conflict's key by number.
+fn key_number(keys: &[String], key: &[u8]) -> Key {
+    keys.iter().position(|known| known.as_bytes() == key).unwrap_or(Key::MAX)
+}

@@ -1,0 +1,73 @@
+//! One run: a seed in, a report out.
+//!
+//! Must never: read anything but its arguments (INV-18).
+
+use std::collections::BTreeMap;
+
+use crdt::canary::Bug;
+
+use crate::goals::Goals;
+use crate::report::{RunReport, Verdict};
+use crate::scenario::Scenario;
+use crate::world::{Trouble, World};
+
+/// How a run is done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// The bug to plant; only in a build with the `canary` feature.
+    pub canary: Option<Bug>,
+    /// Keep the trace's text.
+    pub keep_trace: bool,
+}
+
+impl RunReport {
+    /// A report of a run in which nothing has happened.
+    pub fn empty(seed: u64, options: Options) -> Self {
+        Self {
+            seed,
+            canary: options.canary.map(Bug::name),
+            verdict: Verdict::Pass,
+            trace_hash: 0,
+            virtual_us: 0,
+            events: 0,
+            statuses: BTreeMap::new(),
+            goals: Goals::default(),
+            keys: Vec::new(),
+            text: None,
+        }
+    }
+}
+
+#[cfg(feature = "canary")]
+fn plant(bug: Option<Bug>) {
+    crdt::canary::plant(bug);
+}
+
+/// Without the feature nothing can be planted; the command line has refused to try.
+#[cfg(not(feature = "canary"))]
+const fn plant(_bug: Option<Bug>) {}
+
+/// Runs `seed` from beginning to end.
+pub fn run(seed: u64, options: Options) -> RunReport {
+    plant(options.canary);
+    let mut world = World::new(Scenario::draw(seed), options.keep_trace);
+    let verdict = match world.storm() {
+        Err(violation) => Verdict::Safety(violation),
+        Ok(()) => match world.end() {
+            Ok(()) => Verdict::Pass,
+            Err(Trouble::Safety(violation)) => Verdict::Safety(violation),
+            Err(Trouble::Liveness(violation)) => Verdict::Liveness(violation),
+        },
+    };
+    RunReport {
+        verdict,
+        trace_hash: world.trace.hash(),
+        virtual_us: world.now_us(),
+        events: world.events(),
+        statuses: world.statuses.clone(),
+        goals: world.goals,
+        keys: world.keys().to_vec(),
+        text: world.trace.text().map(str::to_owned),
+        ..RunReport::empty(seed, options)
+    }
+}

@@ -1,0 +1,188 @@
+//! The shape of one run, drawn from its seed: how many regions, which policies, how bad the weather,
+//! which kinds of fault.
+//!
+//! Every kind of fault is on in some runs and off in others. A run with everything on at once mostly
+//! shows regions that are down; the interesting interleavings need some peace around them.
+//!
+//! Must never: depend on anything but the seed.
+
+use crate::network::Weather;
+use crate::random::{Dice, Stream};
+
+/// One namespace of the run; durations in milliseconds.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    /// Stands before the first `:` of its keys.
+    pub name: &'static str,
+    /// Default lease.
+    pub lease_ms: u64,
+    /// Default retention.
+    pub retention_ms: u64,
+    /// UNKNOWN instead of a takeover (S4.1).
+    pub unknown_on_lease_end: bool,
+    /// Replies wait for the disk (S6).
+    pub durable: bool,
+}
+
+/// Which kinds of fault a run has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Menu {
+    /// Links are cut in both directions.
+    pub partitions: bool,
+    /// Links are cut in one direction.
+    pub one_way: bool,
+    /// Sessions break and come back.
+    pub resets: bool,
+    /// Processes die, disks stay.
+    pub crashes: bool,
+    /// Machines lose power.
+    pub power: bool,
+    /// Wall clocks step within the bound.
+    pub steps: bool,
+    /// Wall clocks step beyond it.
+    pub beyond: bool,
+    /// Frames are lost, doubled, overtaken.
+    pub rough: bool,
+    /// Disks become slow.
+    pub slow_disks: bool,
+}
+
+/// The shape of one run.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Everything is drawn from it.
+    pub seed: u64,
+    /// How many regions; their ids are 1, 2, ...
+    pub regions: usize,
+    /// The keys, of which several belong to each namespace.
+    pub keys: Vec<String>,
+    /// Which namespace each key belongs to.
+    pub namespace_of: Vec<usize>,
+    /// The namespaces.
+    pub namespaces: Vec<Namespace>,
+    /// How many clients.
+    pub clients: usize,
+    /// Length of the first phase, virtual microseconds.
+    pub storm_us: u64,
+    /// Bound between wall clocks, milliseconds.
+    pub max_drift_ms: u64,
+    /// Kinds of fault.
+    pub menu: Menu,
+    /// Weather of the first phase.
+    pub weather: Weather,
+    /// Log kept in memory for peers, bytes.
+    pub ring_bytes: usize,
+    /// A segment is closed beyond this many bytes.
+    pub segment_bytes: usize,
+    /// Typical time of a write and of a sync, microseconds.
+    pub disk_us: (u64, u64),
+    /// Segments whose content is dead are deleted.
+    pub deletes: bool,
+}
+
+impl Scenario {
+    /// The run of `seed`.
+    pub fn draw(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, Stream::Scenario, 0);
+        let regions = *dice.pick(&[2, 3, 3, 3, 3, 3, 4, 5]);
+        let max_drift_ms = *dice.pick(&[20, 50, 100, 200]);
+        let namespaces = namespaces(max_drift_ms, &mut dice);
+        let per_namespace = dice.between(1, 4) as usize;
+        let numbered = (0..per_namespace).flat_map(|n| (0..namespaces.len()).map(move |ns| (n, ns)));
+        let (keys, namespace_of) =
+            numbered.map(|(n, ns)| (format!("{}:{n}", namespaces[ns].name), ns)).unzip();
+        let menu = menu(&mut dice);
+        let weather = weather(menu, &mut dice);
+        Self {
+            seed,
+            regions,
+            keys,
+            namespace_of,
+            namespaces,
+            clients: dice.between(4, 10) as usize,
+            storm_us: dice.between(4_000, 10_000) * 1000,
+            max_drift_ms,
+            menu,
+            weather,
+            ring_bytes: *dice.pick(&[4 * 1024, 4 * 1024, 16 * 1024, 1024 * 1024]),
+            segment_bytes: *dice.pick(&[4 * 1024, 16 * 1024, 64 * 1024]),
+            disk_us: (dice.between(5, 300), dice.between(100, 8_000)),
+            deletes: dice.chance(600),
+        }
+    }
+
+    /// Links after the healing.
+    pub const fn calm(&self) -> Weather {
+        Weather { delay_us: 2_000, loss: 0, duplicate: 0, reorder: 0, replay: 0 }
+    }
+}
+
+fn namespaces(max_drift_ms: u64, dice: &mut Dice) -> Vec<Namespace> {
+    // In some runs every reply waits for the disk: then a power loss keeps the incarnation (S6).
+    let all_durable = dice.chance(150);
+    let mut namespace = |name, unknown_on_lease_end, durable: bool, longest_ms| {
+        let lease_ms = dice.between(50, 600);
+        let retention_ms = (lease_ms + 2 * max_drift_ms + dice.between(300, longest_ms)).max(1_000);
+        Namespace { name, lease_ms, retention_ms, unknown_on_lease_end, durable: durable || all_durable }
+    };
+    vec![
+        namespace("pay", false, false, 60_000),
+        namespace("vault", false, true, 20_000),
+        namespace("once", true, false, 8_000),
+        namespace("brief", false, false, 1_500),
+    ]
+}
+
+fn menu(dice: &mut Dice) -> Menu {
+    if dice.chance(80) {
+        return Menu::default(); // A healthy run: nothing may go wrong in it either.
+    }
+    Menu {
+        partitions: dice.chance(700),
+        one_way: dice.chance(350),
+        resets: dice.chance(350),
+        crashes: dice.chance(450),
+        power: dice.chance(350),
+        steps: dice.chance(500),
+        beyond: dice.chance(120),
+        rough: dice.chance(400),
+        slow_disks: dice.chance(300),
+    }
+}
+
+fn weather(menu: Menu, dice: &mut Dice) -> Weather {
+    let delay_us = *dice.pick(&[300, 2_000, 10_000, 40_000, 90_000]);
+    if !menu.rough {
+        return Weather { delay_us, loss: 0, duplicate: 0, reorder: 0, replay: 0 };
+    }
+    Weather {
+        delay_us,
+        loss: dice.below(20),
+        duplicate: dice.below(60),
+        reorder: dice.below(120),
+        replay: dice.below(400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_is_lawful_and_all_kinds_of_fault_occur() {
+        let mut met = [0u32; 4];
+        for seed in 0..500 {
+            let scenario = Scenario::draw(seed);
+            for namespace in &scenario.namespaces {
+                assert!(namespace.retention_ms > namespace.lease_ms + 2 * scenario.max_drift_ms, "S1");
+                assert!(namespace.retention_ms >= 1000, "S8");
+            }
+            assert!(scenario.regions >= 2 && scenario.keys.len() == scenario.namespace_of.len());
+            let menu = scenario.menu;
+            for (count, on) in met.iter_mut().zip([menu.partitions, menu.power, menu.beyond, menu == Menu::default()]) {
+                *count += u32::from(on);
+            }
+        }
+        assert!(met.iter().all(|count| *count > 10), "{met:?}");
+    }
+}

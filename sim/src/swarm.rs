@@ -1,0 +1,118 @@
+//! Many seeds, on several threads, with every so many of them run twice (INV-18).
+//!
+//! Runs share nothing: each thread takes the next seed from a counter. A failure stops the handing out
+//! of seeds unless `keep_going` says otherwise; the report lists failures by seed, whatever thread met
+//! them first.
+//!
+//! Must never: let one run see anything of another.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::limits;
+use crate::oracle::violation::{Violation, clause};
+use crate::progress::Progress;
+use crate::report::{RunReport, SwarmReport, Verdict};
+use crate::run::{Options, run};
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// First seed.
+    pub start: u64,
+    /// How many.
+    pub seeds: u64,
+    /// On how many threads.
+    pub jobs: usize,
+    /// Go on after a failure.
+    pub keep_going: bool,
+    /// Which bug to plant.
+    pub canary: Option<crdt::canary::Bug>,
+}
+
+thread_local! {
+    static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Remembers panics instead of printing them: the report says which seed they belong to.
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let message = info.payload_as_str().unwrap_or("a panic without text");
+        let place = info.location().map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
+        PANIC.with_borrow_mut(|panic| *panic = format!("{message}{place}"));
+    }));
+}
+
+/// Runs one seed; a panic becomes a verdict.
+pub fn run_caught(seed: u64, options: Options) -> RunReport {
+    match catch_unwind(AssertUnwindSafe(|| run(seed, options))) {
+        Ok(report) => report,
+        Err(_) => RunReport {
+            verdict: Verdict::Panic(PANIC.with_borrow(Clone::clone)),
+            ..RunReport::empty(seed, options)
+        },
+    }
+}
+
+/// Runs the plan; `progress` is told of every finished seed.
+pub fn swarm(plan: Plan, progress: &Progress) -> SwarmReport {
+    let next = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    let gathered = Mutex::new(SwarmReport { start: plan.start, jobs: plan.jobs, ..SwarmReport::default() });
+    std::thread::scope(|scope| {
+        for _ in 0..plan.jobs {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    if at >= plan.seeds {
+                        return;
+                    }
+                    let (report, twice) = one(plan.start + at, plan.canary);
+                    if report.verdict != Verdict::Pass && !plan.keep_going {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                    progress.finished(report.verdict == Verdict::Pass);
+                    gather(&mut gathered.lock().unwrap_or_else(std::sync::PoisonError::into_inner), report, twice);
+                }
+            });
+        }
+    });
+    let mut report = gathered.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    report.failures.sort_by_key(|failure| failure.seed);
+    report.elapsed_ms = progress.elapsed_ms();
+    report
+}
+
+fn one(seed: u64, canary: Option<crdt::canary::Bug>) -> (RunReport, bool) {
+    let options = Options { canary, keep_trace: false };
+    let first = run_caught(seed, options);
+    if seed % limits::TWICE_EVERY != 0 || first.verdict != Verdict::Pass {
+        return (first, false);
+    }
+    let second = run_caught(seed, options);
+    if second.trace_hash == first.trace_hash {
+        return (first, true);
+    }
+    let story = [
+        format!("seed {seed} gave the trace {:016x}", first.trace_hash),
+        format!("and then, in the same process, {:016x}", second.trace_hash),
+    ];
+    let (invariant, text) = ("INV-18", clause::INV_18);
+    let at_us = first.virtual_us;
+    let violation = Violation { invariant, clause: text, key: None, at_us, regions: Vec::new(), story };
+    (RunReport { verdict: Verdict::Safety(violation), ..first }, true)
+}
+
+fn gather(swarm: &mut SwarmReport, report: RunReport, twice: bool) {
+    swarm.seeds += 1;
+    swarm.twice += u64::from(twice);
+    swarm.goals.join(report.goals);
+    for (status, count) in &report.statuses {
+        *swarm.statuses.entry(status).or_default() += count;
+    }
+    if report.verdict != Verdict::Pass {
+        swarm.failures.push(report);
+    }
+}

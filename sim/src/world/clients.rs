@@ -1,0 +1,155 @@
+//! Requests on their way in, and answers on their way out.
+//!
+//! Must never: tell a client anything before the region released it.
+
+use super::{Event, Held, Told, World};
+use crate::goals::Goal;
+use crate::limits;
+use crate::oracle::ask::{Answer, Ask, Decision};
+use crate::oracle::facts::{Phase, View};
+use crate::oracle::violation::Violation;
+use crate::oracle::winner::{all_past, is_abandoned, winner};
+use crate::replica::{Decided, forge};
+use crate::workload::{Heard, Sent, Step};
+
+/// Typical time between a client and its region, microseconds.
+const CLIENT_DELAY_US: u64 = 300;
+/// Requests and replies that are lost on the way, in thousandths.
+const CLIENT_LOSS: u64 = 15;
+
+impl World {
+    pub(super) fn turn(&mut self, client: usize) {
+        if !self.storm {
+            return;
+        }
+        match self.clients[client].act(&self.scenario) {
+            Step::Sleep(us) => self.heap.after(us, Event::Turn { client }),
+            Step::Send(sent) => {
+                self.requests += 1;
+                let request = self.requests;
+                self.waiting[client] = request;
+                self.heap.after(limits::PATIENCE_US, Event::Patience { client, request });
+                if !self.dice.chance(CLIENT_LOSS) {
+                    let delay_us = self.dice.heavy(CLIENT_DELAY_US);
+                    self.heap.after(delay_us, Event::Arrive { client, request, sent });
+                }
+            }
+        }
+    }
+
+    pub(super) fn lose_patience(&mut self, client: usize, request: u64) {
+        if self.waiting[client] == request {
+            self.hear(client, Heard::Nothing);
+        }
+    }
+
+    fn hear(&mut self, client: usize, heard: Heard) {
+        self.waiting[client] = 0;
+        let sleep_us = self.clients[client].hear(heard, &self.scenario);
+        self.heap.after(sleep_us.max(1), Event::Turn { client });
+    }
+
+    pub(super) fn deliver(&mut self, told: Told) {
+        let status = told.answer.status();
+        if self.waiting[told.client] == told.request {
+            *self.statuses.entry(status).or_default() += 1;
+            self.hear(told.client, Heard::Answer(told.answer, told.token));
+        }
+    }
+
+    /// A released answer leaves for its client.
+    pub(super) fn tell(&mut self, told: Told) {
+        if !self.dice.chance(CLIENT_LOSS) {
+            let delay_us = self.dice.heavy(CLIENT_DELAY_US);
+            self.heap.after(delay_us, Event::Reply(Box::new(told)));
+        }
+    }
+
+    /// A request reaches its region and is decided.
+    pub(super) fn arrive(&mut self, client: usize, request: u64, sent: &Sent) -> Result<(), Violation> {
+        let at_us = self.now_us();
+        let (at, key) = (sent.region, sent.key);
+        let site = &mut self.sites[at];
+        let (region, wall) = (site.region(), site.wall(at_us));
+        let Some(replica) = site.replica.as_mut() else { return Ok(()) };
+        let name = &self.scenario.keys[key];
+        let token = sent.token.map(|number| {
+            let forged = matches!(&sent.ask, Ask::Complete { token, .. } | Ask::Renew { token, .. } | Ask::Release { token } if token.forged);
+            if forged { forge(&self.tokens[number]) } else { self.tokens[number] }
+        });
+        let (before, lsn_before, now) = (replica.view(name), replica.appended(), replica.now(wall));
+        let Decided { answer, token: granted, release } =
+            replica.decide(name, &sent.ask, token.as_ref(), sent.durable, wall);
+        let policy = &self.scenario.namespaces[self.scenario.namespace_of[key]];
+        let asked = sent.durable && !matches!(sent.ask, Ask::Get) || matches!(sent.ask, Ask::Forget);
+        let decision = Decision {
+            region,
+            incarnation: replica.incarnation(),
+            key,
+            at_us,
+            now,
+            ask: sent.ask.clone(),
+            answer: answer.clone(),
+            before,
+            after: replica.view(name),
+            lsn_before,
+            lsn_after: replica.appended(),
+            durable: asked || policy.durable,
+        };
+        self.trace.event(at_us, answer.status(), &[at as u64, client as u64, key as u64, now, decision.lsn_after]);
+        self.trace.remark(|| decision.words());
+        let receipt = self.oracle.decided(&decision)?;
+        self.note_goals(&decision);
+        let token = granted.map(|(token, fact)| {
+            self.tokens.push(token);
+            (self.tokens.len() - 1, fact)
+        });
+        let told = Told { client, request, answer, token };
+        self.sites[at].held.push(Held { receipt, release, told });
+        self.pump(at)
+    }
+
+    fn note_goals(&mut self, decision: &Decision) {
+        let Decision { before, after, answer, .. } = decision;
+        let goal = match answer {
+            Answer::Granted { claim, .. } if before.claims().any(|known| known == *claim) => Goal::GrantedAgain,
+            Answer::Granted { .. } if took_over(before, after) => Goal::Takeover,
+            Answer::Granted { .. } if !before.is_empty() && self.was_dead(decision) => Goal::Reused,
+            Answer::Granted { .. } => Goal::Granted,
+            Answer::Replay { claim, .. } if self.done_elsewhere(decision, claim.stamp) => Goal::ReplayAcrossRegions,
+            Answer::Unknown => Goal::Unknown,
+            Answer::Mismatch => Goal::Mismatch,
+            Answer::Contested => Goal::Contested,
+            Answer::Superseded { bytes: Some(_) } => Goal::SupersededShown,
+            Answer::Renewed { .. } => Goal::Renewed,
+            Answer::Released => Goal::Released,
+            Answer::Forgotten => Goal::Forgotten,
+            Answer::Stale { .. } => Goal::Stale,
+            Answer::Unavailable { reason } if reason == "clock" => Goal::ClockRefused,
+            Answer::Unavailable { reason } if reason == "catching_up" => Goal::CatchingUp,
+            _ => return,
+        };
+        self.goals.reach(goal);
+        let revived = |view: &View| {
+            view.attempts.iter().any(|a| a.phase == Phase::Held && a.abandoned_lease > 0 && !is_abandoned(a))
+        };
+        if revived(before) {
+            self.goals.reach(Goal::Revived);
+        }
+    }
+
+    fn was_dead(&self, decision: &Decision) -> bool {
+        all_past(&decision.before, decision.now, self.scenario.max_drift_ms)
+    }
+
+    fn done_elsewhere(&self, decision: &Decision, stamp: u64) -> bool {
+        decision.before.outcomes.iter().any(|o| o.claim.stamp == stamp && o.region != decision.region)
+            && winner(&decision.before).claim().is_some()
+    }
+}
+
+fn took_over(before: &View, after: &View) -> bool {
+    let marked = after.attempts.iter().any(|a| a.abandoned_lease > 0 && is_abandoned(a));
+    let replaced = before.attempts.iter().any(|a| !after.attempts.iter().any(|b| b.claim == a.claim));
+    (marked || replaced) && before.attempts.iter().any(|a| a.phase == Phase::Held && !is_abandoned(a))
+}

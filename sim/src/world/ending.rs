@@ -1,0 +1,154 @@
+//! The second phase: everything is healed, nobody asks any more, and the regions must agree within
+//! bounded virtual time (INV-2, INV-3, INV-5, INV-17). Then service must have returned everywhere.
+//!
+//! Must never: give up waiting because of a single look; agreement is looked for until the bound.
+
+use super::{Event, World};
+use crate::clock::Step;
+use crate::goals::Goal;
+use crate::limits;
+use crate::oracle::agreement::Final;
+use crate::oracle::laws::{self, Sample};
+use crate::oracle::violation::{Violation, clause};
+use crate::replica::Real;
+
+/// How the ending went wrong.
+pub enum Trouble {
+    /// An invariant was broken.
+    Safety(Violation),
+    /// No convergence in time.
+    Liveness(Violation),
+}
+
+impl World {
+    /// Heals everything and waits for agreement.
+    pub fn end(&mut self) -> Result<(), Trouble> {
+        self.heal();
+        let bound_us = self.now_us() + limits::CONVERGENCE_US_MAX;
+        loop {
+            let look_us = self.now_us() + limits::CONVERGENCE_LOOK_US;
+            self.run_to(look_us).map_err(Trouble::Safety)?;
+            let linked = self.all_linked();
+            let judged = if linked { self.agree() } else { Ok(()) };
+            match judged {
+                Ok(()) if linked => break,
+                Ok(()) if self.now_us() >= bound_us => return Err(Trouble::Liveness(self.unlinked())),
+                // Linked, quiet for long, and still not alike: that is no slowness any more.
+                Err(violation) if self.now_us() >= bound_us => return Err(Trouble::Safety(violation)),
+                _ => {}
+            }
+        }
+        self.check_laws().map_err(Trouble::Safety)?;
+        self.check_service()
+    }
+
+    /// Runs until `until_us` although nothing may be scheduled for then.
+    fn run_to(&mut self, until_us: u64) -> Result<(), Violation> {
+        self.heap.at(until_us, Event::Patience { client: 0, request: u64::MAX });
+        self.run_until(until_us)
+    }
+
+    fn heal(&mut self) {
+        self.storm = false;
+        let now_us = self.now_us();
+        self.trace.event(now_us, "heal", &[]);
+        self.network.heal(self.scenario.calm());
+        for at in 0..self.scenario.regions {
+            let site = &mut self.sites[at];
+            site.slow = 1;
+            if !site.clock.is_sound(self.scenario.max_drift_ms) {
+                self.step_clock(at, Step::Calm);
+            }
+            let site = &self.sites[at];
+            if site.replica.is_none() {
+                self.heap.after(1_000, Event::Restart { site: at, life: site.life });
+            }
+        }
+    }
+
+    fn unlinked(&self) -> Violation {
+        let story = [
+            format!("{} s after the healing", limits::CONVERGENCE_US_MAX / 1_000_000),
+            "some pair of regions is still not linked".to_owned(),
+        ];
+        self.violation("INV-17", clause::INV_17, &[], story)
+    }
+
+    /// Shows the oracle what every region holds.
+    fn agree(&mut self) -> Result<(), Violation> {
+        let at_us = self.now_us();
+        let walls = self.sites.iter().filter_map(|s| Some(s.replica.as_ref()?.now(s.wall(at_us))));
+        let now = walls.max().unwrap_or(0);
+        let mut finals = Vec::new();
+        for site in &self.sites {
+            let Some(replica) = &site.replica else { continue };
+            let views = self.scenario.keys.iter().map(|key| replica.view(key)).collect();
+            let conflicts = replica.conflicts(&self.scenario.keys);
+            let digest = replica.digest(now);
+            if !conflicts.is_empty() {
+                self.goals.reach(Goal::DoubleExecution);
+            }
+            finals.push(Final { region: site.region(), views, conflicts, digest });
+        }
+        let digests: Vec<u64> = finals.iter().map(|end| end.digest as u64).collect();
+        self.trace.event(at_us, "compare", &digests);
+        for at in 0..self.sites.len() {
+            for key in 0..self.scenario.keys.len() {
+                self.look(at, key)?;
+            }
+        }
+        self.oracle.ended(&finals, at_us, now)
+    }
+
+    /// INV-1 on entries of this run: of one key, and (as parts of a key that might have been) of others.
+    fn check_laws(&mut self) -> Result<(), Violation> {
+        let at_us = self.now_us();
+        let mut copies = Vec::new();
+        let mut now = 0;
+        for site in &self.sites {
+            let Some(replica) = &site.replica else { continue };
+            now = now.max(replica.now(site.wall(at_us)));
+            copies.extend(self.scenario.keys.iter().filter_map(|key| replica.real(key)));
+        }
+        let max_drift = self.scenario.max_drift_ms;
+        let lattice = Real { max_drift, copies: &copies };
+        let entries = lattice.entries();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        for _ in 0..8 {
+            let [a, b, c] = [(); 3].map(|()| self.dice.pick(&entries));
+            // Some samples are taken at a time when parts have died.
+            let later = now + self.dice.below(20_000);
+            let sample = Sample { key: 0, at_us, now: later, max_drift };
+            laws::check(&lattice, sample, [a, b, c])?;
+        }
+        Ok(())
+    }
+
+    /// INV-17: "after an overload or a full disk, service returns by itself": every region grants again.
+    fn check_service(&mut self) -> Result<(), Trouble> {
+        let bound_us = self.now_us() + limits::CONVERGENCE_US_MAX;
+        loop {
+            let now_us = self.now_us();
+            let mut refused = None;
+            for site in &mut self.sites {
+                let wall = site.wall(now_us);
+                let Some(replica) = site.replica.as_mut() else { continue };
+                let (status, reason) = replica.probe(wall);
+                if status != "GRANTED" {
+                    refused = Some((site.index, status, reason));
+                }
+            }
+            let Some((at, status, reason)) = refused else { return Ok(()) };
+            if now_us >= bound_us {
+                let story = [
+                    format!("r{} was healed {} s ago", at + 1, limits::CONVERGENCE_US_MAX / 1_000_000),
+                    format!("a CLAIM of a fresh key there is still answered {status} {reason}"),
+                ];
+                return Err(Trouble::Liveness(self.violation("INV-17", clause::INV_17, &[at], story)));
+            }
+            self.run_to(now_us + limits::CONVERGENCE_LOOK_US).map_err(Trouble::Safety)?;
+        }
+    }
+}

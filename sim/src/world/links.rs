@@ -1,0 +1,229 @@
+//! Sessions and frames between regions.
+//!
+//! Must never: give a frame to a session it was not sent on, save where the weather replays old ones;
+//! then it is the replica's to refuse.
+
+use super::{Event, World};
+use crate::goals::Goal;
+use crate::limits;
+use crate::network::Fate;
+use crate::oracle::facts::Lsn;
+use crate::oracle::violation::{Violation, clause};
+use crate::replica::{Said, region_index, said};
+
+impl World {
+    /// Tries to bring up the session of a pair, now and for ever.
+    pub(super) fn dial(&mut self, a: usize, b: usize) {
+        let again_us = self.network.delay_us(a, b, limits::RECONNECT_US);
+        self.heap.after(again_us, Event::Dial { a, b });
+        let alive = self.sites[a].replica.is_some() && self.sites[b].replica.is_some();
+        if !alive || !self.network.is_open(a, b) || self.network.session(a, b).is_some() {
+            return;
+        }
+        let session = self.network.connect(a, b);
+        self.trace.event(self.now_us(), "connect", &[a as u64, b as u64, session]);
+        for (site, peer) in [(a, b), (b, a)] {
+            let delay_us = self.network.delay_us(site, peer, self.scenario.weather.delay_us * 2);
+            self.heap.after(delay_us, Event::Up { site, peer, session });
+        }
+    }
+
+    pub(super) fn session_up(&mut self, at: usize, peer: usize, session: u64) -> Result<(), Violation> {
+        if self.network.session(at, peer) != Some(session) || self.sites[at].links[peer] == session {
+            return Ok(());
+        }
+        let wall = self.sites[at].wall(self.now_us());
+        let site = &mut self.sites[at];
+        let Some(replica) = site.replica.as_mut() else { return Ok(()) };
+        replica.link_up(peer, session, wall);
+        site.links[peer] = session;
+        self.trace.event(self.now_us(), "up", &[at as u64, peer as u64, session]);
+        self.pump(at)
+    }
+
+    pub(super) fn session_down(&mut self, at: usize, peer: usize, session: u64) -> Result<(), Violation> {
+        let site = &mut self.sites[at];
+        if let Some(replica) = site.replica.as_mut() {
+            replica.link_down(peer, session);
+        }
+        if site.links[peer] == session {
+            site.links[peer] = 0;
+        }
+        self.trace.event(self.now_us(), "down", &[at as u64, peer as u64, session]);
+        self.pump(at)
+    }
+
+    /// A cut has begun: if it lasts, the session dies of silence.
+    pub(super) fn watch_cut(&mut self, from: usize, to: usize) {
+        if self.network.is_open(from, to) {
+            return;
+        }
+        self.goals.reach(Goal::OneWay);
+        if let Some(session) = self.network.session(from, to) {
+            let delay_us = self.network.delay_us(from, to, limits::IDLE_TIMEOUT_US);
+            self.heap.after(delay_us, Event::Idle { a: from, b: to, session });
+        }
+    }
+
+    pub(super) fn idle(&mut self, a: usize, b: usize, session: u64) {
+        if !self.network.is_open(a, b) {
+            self.break_session(a, b, session);
+        }
+    }
+
+    /// Both ends learn, one after the other, that the session is over.
+    pub(super) fn break_session(&mut self, a: usize, b: usize, session: u64) {
+        self.end_session(a, b, session, 5_000);
+    }
+
+    pub(super) fn end_session(&mut self, a: usize, b: usize, session: u64, notice_us: u64) {
+        if self.network.session(a, b) != Some(session) {
+            return;
+        }
+        self.network.disconnect(a, b);
+        self.trace.event(self.now_us(), "break", &[a as u64, b as u64, session]);
+        for (site, peer) in [(a, b), (b, a)] {
+            let delay_us = self.network.delay_us(site, peer, notice_us);
+            self.heap.after(delay_us, Event::Down { site, peer, session });
+        }
+    }
+
+    /// Everything that a region has to say to its peers now.
+    pub(super) fn send_frames(&mut self, at: usize) -> Result<(), Violation> {
+        for peer in (0..self.scenario.regions).filter(|peer| *peer != at) {
+            loop {
+                let Some(replica) = self.sites[at].replica.as_mut() else { return Ok(()) };
+                let Some((session, bytes)) = replica.poll_send(peer) else { break };
+                self.overhear(at, peer, &bytes)?;
+                self.send(at, peer, session, bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a frame that leaves claims must be so, now (INV-8, INV-5, INV-7).
+    fn overhear(&mut self, at: usize, peer: usize, bytes: &[u8]) -> Result<(), Violation> {
+        match said(bytes) {
+            Said::Records(last) => self.overhear_records(at, peer, last),
+            Said::Holds { incarnation, epoch, lsn, .. } => self.overhear_holds(at, peer, incarnation, epoch, lsn),
+            Said::Hello | Said::Other => Ok(()),
+        }
+    }
+
+    fn overhear_records(&self, at: usize, peer: usize, last: Lsn) -> Result<(), Violation> {
+        if last <= self.sites[at].written {
+            return Ok(());
+        }
+        let story = [
+            format!("r{} sent r{} its log up to {last}", at + 1, peer + 1),
+            format!("the kernel had it only up to {}", self.sites[at].written),
+        ];
+        Err(self.violation("INV-8", clause::INV_8, &[at, peer], story))
+    }
+
+    fn overhear_holds(
+        &mut self,
+        at: usize,
+        peer: usize,
+        incarnation: u32,
+        epoch: u32,
+        lsn: Lsn,
+    ) -> Result<(), Violation> {
+        let at_us = self.now_us();
+        let (speaker, owner) = (&self.sites[at], &self.sites[peer]);
+        // Of an older life of the peer's log, or of a peer that is down: nothing to compare with.
+        let same = owner.replica.as_ref().is_some_and(|r| r.incarnation() == incarnation) && owner.epoch == epoch;
+        let Some(replica) = speaker.replica.as_ref().filter(|_| same) else { return Ok(()) };
+        let pair = (owner.region(), speaker.region());
+        let (now, keys) = (replica.now(speaker.wall(at_us)), &self.scenario.keys);
+        self.oracle.acknowledged(pair, (lsn, speaker.written), (at_us, now), |key| replica.view(&keys[key]))
+    }
+
+    fn send(&mut self, from: usize, to: usize, session: u64, bytes: Vec<u8>) {
+        let now_us = self.now_us();
+        let first = self.greeted.insert((from, to), session) != Some(session);
+        let fate = self.network.send(from, to, bytes.len(), now_us);
+        self.trace.event(now_us, "send", &[from as u64, to as u64, session, bytes.len() as u64]);
+        self.trace.bytes(&bytes);
+        match fate {
+            Fate::Cut => {}
+            Fate::Lost => {
+                self.goals.reach(Goal::Rough);
+                // A greeting is never repeated; other holes the replica must mend by itself, mostly.
+                if first || self.dice.chance(300) {
+                    let (a, b) = (from, to);
+                    let delay_us = self.dice.heavy(100_000);
+                    self.heap.after(delay_us, Event::Break { a, b, session });
+                }
+            }
+            Fate::Arrives(delay_us, second) => {
+                if let Some(second_us) = second {
+                    self.goals.reach(Goal::Rough);
+                    let bytes = bytes.clone();
+                    self.heap.after(second_us, Event::Frame { from, to, session, bytes });
+                }
+                if self.scenario.weather.replay > 0 {
+                    let stale = self.stale_frames.entry((from, to)).or_default();
+                    if stale.len() < limits::REPLAY_FRAMES_MAX {
+                        stale.push(bytes.clone());
+                    }
+                }
+                self.heap.after(delay_us, Event::Frame { from, to, session, bytes });
+            }
+        }
+    }
+
+    pub(super) fn frame(&mut self, from: usize, to: usize, session: u64, bytes: &[u8]) -> Result<(), Violation> {
+        if self.network.session(from, to) != Some(session) || self.sites[to].replica.is_none() {
+            return Ok(());
+        }
+        // The first frame may overtake the news that the session is up.
+        self.session_up(to, from, session)?;
+        self.take_in(from, to, session, bytes)?;
+        if self.storm && self.network.replays(from, to) {
+            let stale = self.stale_frames.entry((from, to)).or_default();
+            if !stale.is_empty() {
+                let old = stale.swap_remove(self.dice.below(stale.len() as u64) as usize);
+                self.goals.reach(Goal::Replayed);
+                self.take_in(from, to, session, &old)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, from: usize, to: usize, session: u64, bytes: &[u8]) -> Result<(), Violation> {
+        let now_us = self.now_us();
+        let site = &mut self.sites[to];
+        let wall = site.wall(now_us);
+        let Some(replica) = site.replica.as_mut() else { return Ok(()) };
+        let result = replica.frame(from, session, bytes, wall);
+        self.trace.event(now_us, "frame", &[from as u64, to as u64, session, u64::from(result.is_err())]);
+        if let Err(error) = result {
+            self.trace.remark(|| error.clone());
+            if !self.scenario.menu.rough && self.sites[to].links[from] == session {
+                let story = [
+                    format!("r{} sent r{} a frame over a link that loses and reorders nothing", from + 1, to + 1),
+                    format!("it was refused: {error}"),
+                ];
+                return Err(self.violation("INV-17", clause::INV_17, &[from, to], story));
+            }
+            self.break_session(from, to, session);
+        } else if self.dice.chance(100) {
+            let key = self.dice.below(self.scenario.keys.len() as u64) as usize;
+            self.look(to, key)?;
+        }
+        self.pump(to)
+    }
+
+    /// Whether every pair of regions has spoken and holds a session.
+    pub(super) fn all_linked(&self) -> bool {
+        self.sites.iter().all(|site| {
+            let Some(replica) = &site.replica else { return false };
+            let views = replica.node().peers(replica.store());
+            views.iter().all(|view| {
+                let linked = view.state == crdt::node::LinkState::Linked;
+                linked && site.links[region_index(view.region)] != 0
+            })
+        })
+    }
+}

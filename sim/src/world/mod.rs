@@ -1,0 +1,251 @@
+//! The world of one run: regions, links, clients and faults, all fed from one heap of events.
+//!
+//! It drives each region as the daemon does, but tears apart what the daemon does in one breath:
+//! deciding, writing, marking as written, syncing, releasing and delivering are separate events, so that
+//! a crash can fall between any two of them. The oracle is told of everything and decides whether it
+//! was right.
+//!
+//! ```text
+//! clients --Arrive--> site: decide -> held reply -> (Write, Written, Synced) -> released --Reply--> clients
+//! site: poll_send -> network: fate -> Frame -> other site
+//! ```
+//! Must never: let one region see another but through frames; depend on anything but the seed.
+
+mod clients;
+mod ending;
+mod links;
+mod site;
+
+pub use ending::Trouble;
+
+use std::collections::BTreeMap;
+
+use crdt::node::ReadRequest;
+use crdt::store::Batch;
+
+use crate::clock::Step as ClockStep;
+use crate::disk::Mark;
+use crate::faults::{Fault, schedule};
+use crate::goals::{Goal, Goals};
+use crate::heap::Heap;
+use crate::limits;
+use crate::network::Network;
+use crate::oracle::violation::{Violation, clause};
+use crate::oracle::{Oracle, Receipt, ask::Answer, ask::TokenFact, facts::Lsn, facts::Region};
+use crate::random::{Dice, Stream};
+use crate::scenario::Scenario;
+use crate::trace::Trace;
+use crate::workload::{Client, Sent, TokenNumber};
+use site::Site;
+
+/// Everything that can happen next. Sites carry their life's number: what was scheduled for a process
+/// that died since is void.
+enum Event {
+    Turn { client: usize },
+    Patience { client: usize, request: u64 },
+    Arrive { client: usize, request: u64, sent: Box<Sent> },
+    Reply(Box<Told>),
+    Write { site: usize, life: u64 },
+    Written { site: usize, life: u64, batch: Box<Batch> },
+    SyncTimer { site: usize, life: u64 },
+    Synced { site: usize, life: u64, mark: Mark, lsn: Lsn },
+    DiskRead { site: usize, life: u64, request: ReadRequest },
+    Tick { site: usize, life: u64 },
+    Restart { site: usize, life: u64 },
+    Dial { a: usize, b: usize },
+    Up { site: usize, peer: usize, session: u64 },
+    Down { site: usize, peer: usize, session: u64 },
+    Idle { a: usize, b: usize, session: u64 },
+    Break { a: usize, b: usize, session: u64 },
+    Frame { from: usize, to: usize, session: u64, bytes: Vec<u8> },
+    Fault(Fault),
+}
+
+/// A reply on its way.
+struct Told {
+    client: usize,
+    request: u64,
+    answer: Answer,
+    token: Option<(TokenNumber, TokenFact)>,
+}
+
+/// A decided reply that waits for its durability.
+struct Held {
+    receipt: Receipt,
+    release: crdt::store::Release,
+    told: Told,
+}
+
+/// See the module's text.
+pub struct World {
+    scenario: Scenario,
+    heap: Heap<Event>,
+    network: Network,
+    sites: Vec<Site>,
+    clients: Vec<Client>,
+    /// By client: the number of the request it waits for.
+    waiting: Vec<u64>,
+    requests: u64,
+    tokens: Vec<crdt::token::Token>,
+    oracle: Oracle,
+    dice: Dice,
+    /// Frames sent and not delivered to their session, by direction; some arrive later.
+    stale_frames: BTreeMap<(usize, usize), Vec<Vec<u8>>>,
+    /// Hellos seen by direction: the session whose first frame has left.
+    greeted: BTreeMap<(usize, usize), u64>,
+    storm: bool,
+    pub(crate) trace: Trace,
+    pub(crate) goals: Goals,
+    pub(crate) statuses: BTreeMap<&'static str, u64>,
+}
+
+impl World {
+    /// The world of `scenario`, before anything has happened.
+    pub fn new(scenario: Scenario, keep_trace: bool) -> Self {
+        let regions: Vec<Region> = (1..=scenario.regions as Region).collect();
+        let unknown = scenario.namespace_of.iter().map(|ns| scenario.namespaces[*ns].unknown_on_lease_end);
+        let oracle = Oracle::new(&regions, unknown.collect(), scenario.max_drift_ms);
+        let mut world = Self {
+            heap: Heap::default(),
+            network: Network::new(scenario.seed, scenario.regions, scenario.weather),
+            sites: (0..scenario.regions).map(|index| Site::new(index, &scenario)).collect(),
+            clients: (0..scenario.clients).map(|number| Client::new(number, &scenario)).collect(),
+            waiting: vec![0; scenario.clients],
+            requests: 0,
+            tokens: Vec::new(),
+            oracle,
+            dice: Dice::new(scenario.seed, Stream::Oracle, 0),
+            stale_frames: BTreeMap::new(),
+            greeted: BTreeMap::new(),
+            storm: true,
+            trace: Trace::new(keep_trace),
+            goals: Goals::default(),
+            statuses: BTreeMap::new(),
+            scenario,
+        };
+        world.schedule_beginnings();
+        world
+    }
+
+    fn schedule_beginnings(&mut self) {
+        for (at_us, fault) in schedule(&self.scenario) {
+            self.heap.at(at_us, Event::Fault(fault));
+        }
+        for site in 0..self.scenario.regions {
+            let delay_us = self.dice.below(20_000);
+            self.heap.at(1 + delay_us, Event::Restart { site, life: 0 });
+            for b in site + 1..self.scenario.regions {
+                self.heap.at(20_000, Event::Dial { a: site, b });
+            }
+        }
+        for client in 0..self.scenario.clients {
+            let delay_us = self.dice.between(30_000, 300_000);
+            self.heap.at(delay_us, Event::Turn { client });
+        }
+    }
+
+    /// Virtual microseconds since the start.
+    pub const fn now_us(&self) -> u64 {
+        self.heap.now_us()
+    }
+
+    /// Events so far.
+    pub const fn events(&self) -> u64 {
+        self.trace.lines()
+    }
+
+    /// The keys of the run.
+    pub fn keys(&self) -> &[String] {
+        &self.scenario.keys
+    }
+
+    /// First phase: faults and work. Any violation ends it.
+    pub fn storm(&mut self) -> Result<(), Violation> {
+        self.run_until(self.scenario.storm_us)
+    }
+
+    fn run_until(&mut self, until_us: u64) -> Result<(), Violation> {
+        while let Some(event) = self.heap.next(until_us) {
+            if self.trace.lines() > limits::EVENTS_MAX {
+                return Err(self.endless());
+            }
+            self.happen(event)?;
+        }
+        Ok(())
+    }
+
+    fn endless(&self) -> Violation {
+        let story = [
+            format!("{} events happened by {} us of virtual time", limits::EVENTS_MAX, self.now_us()),
+            "something answers itself without end".to_owned(),
+        ];
+        let (invariant, at_us) = ("INV-17", self.now_us());
+        Violation { invariant, clause: clause::INV_17, key: None, at_us, regions: Vec::new(), story }
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Turn { client } => self.turn(client),
+            Event::Patience { client, request } => self.lose_patience(client, request),
+            Event::Arrive { client, request, sent } => return self.arrive(client, request, &sent),
+            Event::Reply(told) => self.deliver(*told),
+            Event::Write { site, life } => return self.write(site, life),
+            Event::Written { site, life, batch } => return self.written(site, life, *batch),
+            Event::SyncTimer { site, life } => self.sync_timer(site, life),
+            Event::Synced { site, life, mark, lsn } => return self.synced(site, life, &mark, lsn),
+            Event::DiskRead { site, life, request } => return self.disk_read(site, life, request),
+            Event::Tick { site, life } => return self.tick(site, life),
+            Event::Restart { site, life } => return self.restart(site, life),
+            Event::Dial { a, b } => self.dial(a, b),
+            Event::Up { site, peer, session } => return self.session_up(site, peer, session),
+            Event::Down { site, peer, session } => return self.session_down(site, peer, session),
+            Event::Idle { a, b, session } => self.idle(a, b, session),
+            Event::Break { a, b, session } => self.break_session(a, b, session),
+            Event::Frame { from, to, session, bytes } => return self.frame(from, to, session, &bytes),
+            Event::Fault(fault) => self.fault(fault),
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        let now_us = self.now_us();
+        match fault {
+            Fault::Cut(from, to) => {
+                self.trace.event(now_us, "cut", &[from as u64, to as u64]);
+                self.network.cut(from, to, true);
+                self.watch_cut(from, to);
+            }
+            Fault::Mend(from, to) => {
+                self.trace.event(now_us, "mend", &[from as u64, to as u64]);
+                self.network.cut(from, to, false);
+                self.goals.reach(Goal::Healed);
+            }
+            Fault::Reset(a, b) => {
+                self.trace.event(now_us, "reset", &[a as u64, b as u64]);
+                if let Some(session) = self.network.session(a, b) {
+                    self.break_session(a, b, session);
+                }
+            }
+            Fault::Crash(site, down_us) => self.crash(site, down_us, false),
+            Fault::PowerLoss(site, down_us) => self.crash(site, down_us, true),
+            Fault::Clock(site, step) => self.step_clock(site, step),
+            Fault::SlowDisk(site, factor) => {
+                self.trace.event(now_us, "disk", &[site as u64, factor]);
+                self.sites[site].slow = factor;
+            }
+        }
+    }
+
+    fn step_clock(&mut self, site: usize, step: ClockStep) {
+        let (now_us, max_drift_ms) = (self.now_us(), self.scenario.max_drift_ms);
+        let site_state = &mut self.sites[site];
+        let change_ms = site_state.clock.step(step, max_drift_ms, &mut site_state.clock_dice);
+        self.trace.event(now_us, "clock", &[site as u64, change_ms.unsigned_abs(), u64::from(change_ms < 0)]);
+    }
+
+    /// A violation that names sites and not a key.
+    fn violation(&self, invariant: &'static str, text: &'static str, sites: &[usize], story: [String; 2]) -> Violation {
+        let regions = sites.iter().map(|site| *site as Region + 1).collect();
+        Violation { invariant, clause: text, key: None, at_us: self.now_us(), regions, story }
+    }
+}
