@@ -14,7 +14,7 @@ demo *ARGS:
 
 # redis and onced side by side as a table of ratios: `just bench quick` takes under 3 minutes
 bench *ARGS:
-    cargo run --release -p tests --bin bench -- {{ARGS}}
+    cargo run --release --bin bench -- {{ARGS}}
 
 # the simulator over many seeds; a violation prints its seed and the command that replays it
 sim SEEDS="2000":
