@@ -28,6 +28,7 @@ pub mod peers;
 pub mod release;
 pub mod renew;
 pub mod scan;
+pub mod serve;
 pub mod show;
 pub mod status;
 pub mod time;
@@ -86,6 +87,8 @@ commands! {
     Peers(peers::PeersArgs) => client::run,
     /// Cut or heal the link to a region (admin)
     Peer(peer::PeerArgs) => client::run,
+    /// Run the daemon of one region
+    Serve(serve::ServeArgs) => serve::run,
     /// Check a configuration file and what it names
     CheckConfig(check_config::CheckConfigArgs) => check_config::run,
     /// Write a configuration file to start from

@@ -1,0 +1,60 @@
+//! `onced serve`: runs the daemon in the foreground.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+
+use super::exit;
+use crate::config::Config;
+use crate::lifecycle;
+
+const EXAMPLES: &str = "Examples:
+  onced config init --output onced.toml && onced serve --config onced.toml
+  ONCED_LOG=debug onced serve --config /etc/onced/onced.toml --log-format json
+
+Signals: SIGTERM and SIGINT drain the connections, sync the log and end with code 0.";
+
+/// Arguments of `onced serve`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ServeArgs {
+    /// The configuration file; see `onced config init`
+    #[arg(long, short, env = "ONCED_CONFIG", default_value = "/etc/onced/onced.toml")]
+    config: PathBuf,
+    /// How the daemon's own log lines look, on stderr
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// Runs until a signal ends it.
+pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let config = match Config::load(&args.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return Ok(ExitCode::from(exit::USAGE));
+        }
+    };
+    // Levels of our own and quinn's: ONCED_LOG takes tracing's filter language.
+    let filter = EnvFilter::try_from_env("ONCED_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match args.log_format {
+        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    lifecycle::serve(&config)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,229 @@
+//! One daemon from its configuration to its orderly end.
+//!
+//! Order of starting: everything that can be refused (configuration, secret, certificates, data folder, addresses,
+//! socket) before the first thread; then log, mesh, socket. Order of stopping: socket (so that no new work
+//! comes), mesh, log (so that what was answered is on disk).
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::net::UdpSocket;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use crdt::hash::ClusterKeys;
+use crdt::ids::{Incarnation, RegionId};
+use crdt::node::{Node, NodeConfig};
+use crdt::policy;
+use crdt::recovery::RecoveryConfig;
+use crdt::store::StoreConfig;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::config::{self, ClusterSecret, Config};
+use crate::driver::{Driver, wall_ms};
+use crate::log::{self, Keeper, KeeperConfig, Opened};
+use crate::metrics::Metrics;
+use crate::peer::mesh::{Dialling, Mesh, MeshHandle, PeerAddress};
+use crate::peer::tls::TlsIdentity;
+use crate::peer::transport_config;
+use crate::socket::{self, RegionNames, Server, Shared};
+
+const _: () = assert!(!crdt::canary::COMPILED_IN, "onced is never built with planted bugs");
+
+/// Peers not reached within this time of a start are not waited for, in milliseconds.
+const REACH_WAIT_MS: u64 = 2_000;
+
+/// Runs a daemon until SIGTERM or SIGINT. Returns an error when it cannot start or its disk fails.
+pub fn serve(config: &Config) -> anyhow::Result<()> {
+    // A lone region's secret is made inside its data folder.
+    log::create_folder(&config.region.data_dir)?;
+    let secret = ClusterSecret::load(&config.cluster)?;
+    let dialling = dialling(config, &secret)?;
+    let udp = config.region.listen.filter(|_| dialling.is_some());
+    let udp = udp.map(|address| {
+        UdpSocket::bind(address)
+            .with_context(|| format!("{address}: cannot listen for peers; check [region] listen, and what else uses the port"))
+    });
+    let udp = udp.transpose()?;
+    let moved = Arc::new(Notify::new());
+    let opened = open_log(config, &secret, &moved)?;
+    let listening = socket::bind(&config.socket)?;
+    let (metrics, serve_metrics) = Metrics::install(config.metrics_listen)?;
+    let (mesh_handle, inbox) = MeshHandle::channel();
+    let Opened { log, store, memory, header, new_incarnation, records, torn_bytes, lock: _lock } = opened;
+    let peers: Vec<RegionId> = config.peers.iter().map(|peer| RegionId(peer.id)).collect();
+    let node = Node::new(
+        NodeConfig {
+            cluster: config.cluster.id,
+            name: config.region.name.clone(),
+            peers: peers.clone(),
+            epoch: header.epoch,
+            catch_up_wait_ms: config.catch_up_wait_ms,
+            reach_wait_ms: REACH_WAIT_MS.min(config.catch_up_wait_ms),
+        },
+        memory,
+        &store,
+        wall_ms(),
+    );
+    let names = config.peers.iter().map(|peer| (RegionId(peer.id), peer.name.clone()));
+    let own = (RegionId(config.region.id), config.region.name.clone());
+    let names = RegionNames::new(names.chain([own]));
+    let driver = Driver::new(Arc::clone(&store), Arc::clone(&log), Arc::clone(&moved));
+    let shared = Arc::new(Shared::new(driver, names, mesh_handle, metrics, header.epoch, peers));
+    // The prologue of this start, so that the clock has its ceiling before the first claim.
+    log.flush_all()?;
+    let failed = Arc::new(Notify::new());
+    let cursors = Arc::new(Mutex::new(BTreeMap::new()));
+    let keeper = start_keeper(config, &shared, &cursors, &failed)?;
+    let mesh = Mesh::start(inbox, node, Arc::clone(&shared), cursors, dialling.zip(udp), serve_metrics)?;
+    let server = Server::start(listening, Arc::clone(&shared), &config.socket)?;
+    tracing::info!(
+        region = config.region.name, socket = %config.socket.path.display(), incarnation = header.incarnation.0,
+        log_epoch = header.epoch.0, records, torn_bytes, new_incarnation, "onced serves"
+    );
+    let disk_failed = wait_for_end(&failed)?;
+    tracing::info!("stopping: connections are drained");
+    server.drain();
+    mesh.stop();
+    let stopped = keeper.stop();
+    if disk_failed {
+        anyhow::bail!("the log's disk has failed; see the log above");
+    }
+    stopped.context("the last records could not be synced")?;
+    tracing::info!("stopped in order");
+    Ok(())
+}
+
+fn open_log(config: &Config, secret: &ClusterSecret, moved: &Arc<Notify>) -> anyhow::Result<Opened> {
+    let policies = policies(&config.policies);
+    let recovery = RecoveryConfig {
+        store: StoreConfig {
+            region: RegionId(config.region.id),
+            incarnation: Incarnation::default(),
+            keys: ClusterKeys { hash: secret.hash_key(), tag: secret.tag_key() },
+            max_drift_ms: config.cluster.max_drift_ms,
+            shards: crdt::limits::SHARDS_DEFAULT,
+            max_memory_bytes: usize::try_from(config.max_memory_bytes).unwrap_or(usize::MAX),
+            ring_bytes_max: if config.peers.is_empty() { 0 } else { config.log.ring_bytes as usize },
+        },
+        policies,
+        cluster: config.cluster.id,
+        boot: boot_number(),
+        acknowledged_unsynced: acknowledges_unsynced(&config.policies),
+        wall_ms: wall_ms(),
+    };
+    let bar = progress_bar();
+    let moved = (!config.peers.is_empty()).then(|| Arc::clone(moved));
+    let opened = log::open(&config.region.data_dir, recovery, config.log.segment_bytes, moved, |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    if opened.torn_bytes > 0 {
+        tracing::warn!(bytes = opened.torn_bytes, "the log ended in a torn record, which was never acknowledged: it is cut");
+    }
+    Ok(opened)
+}
+
+/// Only drawn on a terminal; indicatif sees to that.
+fn progress_bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("reading the log {bar:40} {bytes}/{total_bytes} {eta}");
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn start_keeper(
+    config: &Config,
+    shared: &Arc<Shared>,
+    cursors: &Arc<Mutex<BTreeMap<RegionId, crdt::ids::Cursor>>>,
+    failed: &Arc<Notify>,
+) -> std::io::Result<Keeper> {
+    let keeper = KeeperConfig {
+        sync_interval: Duration::from_millis(config.log.sync_interval_ms.max(1)),
+        max_drift_ms: config.cluster.max_drift_ms,
+        cursors: Arc::clone(cursors),
+    };
+    let failed = Arc::clone(failed);
+    Keeper::start(Arc::clone(shared), keeper, move || failed.notify_one())
+}
+
+/// Waits for a signal, or for the disk to fail: true.
+fn wait_for_end(failed: &Arc<Notify>) -> anyhow::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => Ok(false),
+            _ = interrupt.recv() => Ok(false),
+            () = failed.notified() => Ok(true),
+        }
+    })
+}
+
+fn dialling(config: &Config, secret: &ClusterSecret) -> anyhow::Result<Option<Dialling>> {
+    let Some(tls) = config.tls.as_ref().filter(|_| !config.peers.is_empty()) else { return Ok(None) };
+    let identity = TlsIdentity::load(tls, &config.cluster.name, &config.region.name, SystemTime::now())?;
+    let peer = |peer: &config::Peer| PeerAddress {
+        region: RegionId(peer.id),
+        name: peer.name.clone(),
+        address: peer.address.clone(),
+    };
+    Ok(Some(Dialling {
+        region: RegionId(config.region.id),
+        cluster: config.cluster.name.clone(),
+        peers: config.peers.iter().map(peer).collect(),
+        client: transport_config::client_config(&identity)?,
+        server: transport_config::server_config(&identity)?,
+        endpoint: transport_config::endpoint_config(secret, &config.region.name),
+    }))
+}
+
+fn policies(configured: &config::Policies) -> policy::Policies {
+    let named = configured.named.iter().map(|(name, policy)| (name.clone().into_bytes(), map_policy(policy)));
+    policy::Policies::new(map_policy(&configured.defaults), named.collect())
+}
+
+fn map_policy(configured: &config::NamespacePolicy) -> policy::Policy {
+    policy::Policy {
+        retention_ms: configured.retention_ms,
+        lease_ms: configured.lease_ms,
+        level: match configured.level {
+            config::Level::Local => policy::Level::Local,
+        },
+        on_lease_end: match configured.on_lease_end {
+            config::OnLeaseEnd::Takeover => policy::OnLeaseEnd::Takeover,
+            config::OnLeaseEnd::Unknown => policy::OnLeaseEnd::Unknown,
+        },
+        durable: match configured.durable {
+            config::Durable::Interval => policy::Durable::Interval,
+            config::Durable::Always => policy::Durable::Always,
+        },
+        key_time: match configured.key_time {
+            config::KeyTime::None => policy::KeyTime::None,
+            config::KeyTime::UuidV7 => policy::KeyTime::UuidV7,
+            config::KeyTime::Ulid => policy::KeyTime::Ulid,
+        },
+        max_outcome_bytes: configured.max_outcome_bytes as usize,
+        max_staleness_ms: configured.max_staleness_ms,
+        conflict_retention_ms: configured.conflict_retention_ms,
+    }
+}
+
+fn acknowledges_unsynced(policies: &config::Policies) -> bool {
+    let mut all = policies.named.values().chain([&policies.defaults]);
+    all.any(|policy| policy.durable == config::Durable::Interval)
+}
+
+/// The machine's boot as a number: when it changes, the kernel's cache is gone (S6).
+fn boot_number() -> u64 {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digest = blake3::hash(id.trim().as_bytes());
+    let mut number = [0u8; 8];
+    number.copy_from_slice(&digest.as_bytes()[..8]);
+    u64::from_le_bytes(number)
+}

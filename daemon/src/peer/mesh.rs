@@ -1,0 +1,346 @@
+//! The mesh thread: owns the node, dials, accepts, and moves frames between QUIC and `crdt::node`.
+//!
+//! One long-lived connection a pair of regions: the region with the smaller id dials, the other accepts, so that
+//! no two connections ever have to be reconciled. A region that restarts is noticed at the next ping, because
+//! its QUIC reset key survives (see `transport_config`).
+//!
+//! It runs beside the socket threads on few cores: it gathers for a millisecond, sends what may leave, and
+//! sleeps. Nothing here decides what a frame means.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crdt::ids::{Cursor, RegionId};
+use crdt::limits::PING_EVERY_MS;
+use crdt::node::{LinkId, Node, PeerView};
+use quinn::Endpoint;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::limits::{EVENTS_MAX, GATHER};
+use super::link::{Established, Link};
+use crate::driver::wall_ms;
+use crate::log::ReadPlace;
+use crate::socket::{MeshCommand, Shared};
+
+pub use dial::{Dialling, MeshError, PeerAddress};
+
+mod dial;
+
+/// What PEERS shows of one peer.
+#[derive(Clone, Debug)]
+pub struct PeerStatus {
+    /// As the node sees it.
+    pub view: PeerView,
+    /// Where it is dialled, or from where it dials.
+    pub address: String,
+    /// Why the last link ended or could not be made.
+    pub last_error: Option<String>,
+}
+
+/// What happens to the mesh.
+#[derive(Debug)]
+pub(super) enum Event {
+    Up(Box<Established>),
+    Down { peer: RegionId, link: LinkId, reason: String },
+    Failed { peer: RegionId, reason: String },
+    Frame { peer: RegionId, link: LinkId, frame: Vec<u8> },
+    Writable { peer: RegionId, link: LinkId },
+    Ask(MeshCommand, oneshot::Sender<Vec<PeerStatus>>),
+}
+
+/// Asks the mesh thread.
+#[derive(Clone, Debug)]
+pub struct MeshHandle {
+    events: mpsc::Sender<Event>,
+}
+
+/// The mesh thread's end of the handle.
+#[derive(Debug)]
+pub struct MeshInbox {
+    events: mpsc::Receiver<Event>,
+    sender: mpsc::Sender<Event>,
+}
+
+impl MeshHandle {
+    /// A handle, and the inbox to start the thread with.
+    pub fn channel() -> (Self, MeshInbox) {
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        (Self { events: sender.clone() }, MeshInbox { events, sender })
+    }
+
+    /// Has the mesh do `command`; all peers as they stand afterwards, `None` when the thread has ended.
+    pub async fn ask(&self, command: MeshCommand) -> Option<Vec<PeerStatus>> {
+        let (answer, answered) = oneshot::channel();
+        self.events.send(Event::Ask(command, answer)).await.ok()?;
+        answered.await.ok()
+    }
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct Mesh {
+    handle: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Mesh {
+    /// Starts the thread. `socket` is bound already, so that a wrong address is found before anything runs.
+    pub fn start(
+        inbox: MeshInbox,
+        node: Node,
+        shared: Arc<Shared>,
+        cursors: Arc<Mutex<BTreeMap<RegionId, Cursor>>>,
+        dialling: Option<(Dialling, UdpSocket)>,
+        serve_metrics: Option<metrics_exporter_prometheus::ExporterFuture>,
+    ) -> io::Result<Self> {
+        let (stop, stopped) = watch::channel(false);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("mesh".into());
+        let handle = thread.spawn(move || {
+            runtime.block_on(async move {
+                if let Some(serve) = serve_metrics {
+                    tokio::spawn(async move {
+                        if let Err(error) = serve.await {
+                            tracing::error!(?error, "the metrics endpoint has ended");
+                        }
+                    });
+                }
+                let started = dialling.map(|(dialling, socket)| dial::start(dialling, socket, inbox.sender.clone()));
+                let endpoint = match started.transpose() {
+                    Ok(endpoint) => endpoint,
+                    Err(error) => return tracing::error!(%error, "the QUIC endpoint cannot start"),
+                };
+                let mut running = Running::new(node, shared, cursors, endpoint, inbox.sender);
+                running.run(inbox.events, stopped).await;
+            });
+        })?;
+        Ok(Self { handle, stop })
+    }
+
+    /// Ends all links in order and the thread.
+    pub fn stop(self) {
+        let _ = self.stop.send(true);
+        let _ = self.handle.join();
+    }
+}
+
+/// One peer's transport.
+#[derive(Debug, Default)]
+struct Transport {
+    link: Option<Link>,
+    address: String,
+    last_error: Option<String>,
+    place: ReadPlace,
+    /// Tells the dialler that an operator cut or healed the peer.
+    cut: Option<watch::Sender<bool>>,
+}
+
+struct Running {
+    node: Node,
+    shared: Arc<Shared>,
+    cursors: Arc<Mutex<BTreeMap<RegionId, Cursor>>>,
+    endpoint: Option<Endpoint>,
+    events: mpsc::Sender<Event>,
+    transports: BTreeMap<RegionId, Transport>,
+    next_link: LinkId,
+}
+
+impl Running {
+    fn new(
+        node: Node,
+        shared: Arc<Shared>,
+        cursors: Arc<Mutex<BTreeMap<RegionId, Cursor>>>,
+        endpoint: Option<dial::Started>,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        let mut transports = BTreeMap::new();
+        let endpoint = endpoint.map(|started| {
+            for peer in started.peers {
+                let transport =
+                    Transport { address: peer.address, cut: Some(peer.cut), ..Transport::default() };
+                transports.insert(peer.region, transport);
+            }
+            started.endpoint
+        });
+        Self { node, shared, cursors, endpoint, events, transports, next_link: 1 }
+    }
+
+    async fn run(&mut self, mut inbox: mpsc::Receiver<Event>, mut stopped: watch::Receiver<bool>) {
+        let mut tick = tokio::time::interval(Duration::from_millis(PING_EVERY_MS / 2));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let log_moved = Arc::clone(&self.shared.driver.log_moved);
+        loop {
+            tokio::select! {
+                event = inbox.recv() => match event {
+                    Some(event) => {
+                        self.handle(event);
+                        // All that has arrived before anything is written: one write serves it.
+                        for _ in 0..EVENTS_MAX {
+                            let Ok(event) = inbox.try_recv() else { break };
+                            self.handle(event);
+                        }
+                    }
+                    None => break,
+                },
+                () = log_moved.notified() => tokio::time::sleep(GATHER).await,
+                _ = tick.tick() => self.node.handle_tick(&self.shared.driver.store, wall_ms()),
+                _ = stopped.wait_for(|stop| *stop) => break,
+            }
+            self.after();
+        }
+        for transport in self.transports.values() {
+            if let Some(link) = &transport.link {
+                link.close("the daemon stops");
+            }
+        }
+        if let Some(endpoint) = &self.endpoint {
+            endpoint.close(0u32.into(), b"the daemon stops");
+            let _ = tokio::time::timeout(Duration::from_millis(500), endpoint.wait_idle()).await;
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Up(established) => self.up(*established),
+            Event::Down { peer, link, reason } => self.down(peer, link, reason),
+            Event::Failed { peer, reason } => {
+                if let Some(transport) = self.transports.get_mut(&peer) {
+                    if transport.last_error.as_ref() != Some(&reason) {
+                        tracing::warn!(region = peer.0, %reason, "no link to a peer");
+                    }
+                    transport.last_error = Some(reason);
+                }
+            }
+            Event::Frame { peer, link, frame } => self.frame(peer, link, &frame),
+            Event::Writable { peer, link } => self.send(peer, link),
+            Event::Ask(command, answer) => {
+                if let MeshCommand::SetCut(peer, cut) = command {
+                    self.set_cut(peer, cut);
+                }
+                // Whoever asked may have gone.
+                let _ = answer.send(self.statuses());
+            }
+        }
+    }
+
+    fn up(&mut self, established: Established) {
+        let peer = established.peer;
+        if self.node.is_cut(peer) {
+            established.connection.close(0u32.into(), b"cut by an operator");
+            return;
+        }
+        let Some(transport) = self.transports.get_mut(&peer) else { return };
+        if let Some(old) = transport.link.take() {
+            old.close("replaced by a newer link");
+            self.node.handle_link_down(peer, old.id);
+        }
+        let id = self.next_link;
+        self.next_link += 1;
+        tracing::info!(region = peer.0, from = %established.connection.remote_address(), "linked to a peer");
+        transport.last_error = None;
+        transport.link = Some(Link::start(id, established, self.events.clone()));
+        self.node.handle_link_up(&self.shared.driver.store, peer, id, wall_ms());
+    }
+
+    fn down(&mut self, peer: RegionId, link: LinkId, reason: String) {
+        self.node.handle_link_down(peer, link);
+        let Some(transport) = self.transports.get_mut(&peer) else { return };
+        if transport.link.as_ref().is_some_and(|current| current.id == link) {
+            tracing::warn!(region = peer.0, %reason, "the link to a peer is gone");
+            transport.link = None;
+            transport.last_error = Some(reason);
+        }
+    }
+
+    fn frame(&mut self, peer: RegionId, link: LinkId, frame: &[u8]) {
+        let result = self.node.handle_frame(&self.shared.driver.store, peer, link, frame, wall_ms());
+        let Err(error) = result else { return };
+        let Some(transport) = self.transports.get_mut(&peer) else { return };
+        if let Some(current) = transport.link.take_if(|current| current.id == link) {
+            tracing::error!(region = peer.0, %error, "a peer's frame is refused; its link is closed");
+            current.close(&error.to_string());
+            transport.last_error = Some(error.to_string());
+            self.node.handle_link_down(peer, link);
+        }
+    }
+
+    fn set_cut(&mut self, peer: RegionId, cut: bool) {
+        if !self.node.set_cut(peer, cut) {
+            return;
+        }
+        tracing::warn!(region = peer.0, cut, "an operator cuts or heals a peer");
+        let Some(transport) = self.transports.get_mut(&peer) else { return };
+        if let (true, Some(link)) = (cut, transport.link.take()) {
+            link.close("cut by an operator");
+        }
+        if let Some(tell) = &transport.cut {
+            let _ = tell.send(cut);
+        }
+    }
+
+    /// After every round: what must be written is, what may leave does, what is wanted from disk is read.
+    fn after(&mut self) {
+        let driver = &self.shared.driver;
+        driver.wake_parked();
+        if driver.store.tail().appended() > driver.store.tail().written() {
+            // Never written here: a sync would hold up every link.
+            driver.log.kick();
+        }
+        let links: Vec<(RegionId, LinkId)> =
+            self.transports.iter().filter_map(|(peer, t)| Some((*peer, t.link.as_ref()?.id))).collect();
+        for (peer, link) in &links {
+            self.send(*peer, *link);
+        }
+        while let Some(request) = self.node.poll_read() {
+            let Some(transport) = self.transports.get_mut(&request.peer) else { continue };
+            match self.shared.driver.log.read(request.from, &mut transport.place) {
+                Ok(read) => self.node.handle_read(request, read),
+                Err(error) => {
+                    tracing::error!(region = request.peer.0, %error, "cannot read the log for a peer");
+                    if let Some(link) = transport.link.take() {
+                        link.close("the log cannot be read");
+                        self.node.handle_link_down(request.peer, link.id);
+                    }
+                }
+            }
+            for (peer, link) in &links {
+                self.send(*peer, *link);
+            }
+        }
+        let cursors = self.node.cursors().into_iter().collect();
+        *self.cursors.lock().unwrap_or_else(PoisonError::into_inner) = cursors;
+    }
+
+    /// Fills the link's queue as far as there is room.
+    fn send(&mut self, peer: RegionId, link: LinkId) {
+        let Some(current) = self.transports.get(&peer).and_then(|transport| transport.link.as_ref()) else { return };
+        if current.id != link {
+            return;
+        }
+        while let Ok(room) = current.frames.try_reserve() {
+            match self.node.poll_send(&self.shared.driver.store, peer) {
+                Some((id, frame)) if id == link => room.send(frame),
+                _ => return,
+            }
+        }
+    }
+
+    fn statuses(&self) -> Vec<PeerStatus> {
+        let views = self.node.peers(&self.shared.driver.store);
+        let status = |view: PeerView| {
+            let transport = self.transports.get(&view.region);
+            let live = transport.and_then(|t| t.link.as_ref()).map(|link| link.connection.remote_address());
+            let configured = transport.map(|t| t.address.clone()).unwrap_or_default();
+            PeerStatus {
+                view,
+                address: live.map_or(configured, |address: SocketAddr| address.to_string()),
+                last_error: transport.and_then(|t| t.last_error.clone()),
+            }
+        };
+        views.into_iter().map(status).collect()
+    }
+}

@@ -1,0 +1,237 @@
+//! Making connections: dialling peers with greater ids, accepting those with smaller ones, and finding out who
+//! they are. Nothing is told to the mesh before certificate, cluster and configured name agree.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crdt::ids::RegionId;
+use quinn::rustls::pki_types::CertificateDer;
+use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::timeout;
+
+use super::super::ca::region_dns_name;
+use super::super::limits::{DIAL_TIMEOUT, HANDSHAKES_MAX, REDIAL_MAX, REDIAL_MIN};
+use super::super::link::Established;
+use super::super::tls::peer_region;
+use super::super::transport_config::{Admission, admit};
+use super::Event;
+
+/// A configured peer.
+#[derive(Clone, Debug)]
+pub struct PeerAddress {
+    /// Its number.
+    pub region: RegionId,
+    /// Its name.
+    pub name: String,
+    /// `host:port`, resolved at every dial.
+    pub address: String,
+}
+
+/// What connections are made with.
+#[derive(Debug)]
+pub struct Dialling {
+    /// This region's number.
+    pub region: RegionId,
+    /// The cluster's name, as in certificates.
+    pub cluster: String,
+    /// All peers.
+    pub peers: Vec<PeerAddress>,
+    /// For dialling.
+    pub client: ClientConfig,
+    /// For accepting.
+    pub server: ServerConfig,
+    /// For the UDP socket.
+    pub endpoint: EndpointConfig,
+}
+
+/// Why no connection to a peer came about; shown in PEERS.
+#[derive(Debug, thiserror::Error)]
+pub enum MeshError {
+    /// The name does not resolve.
+    #[error("{0} cannot be resolved: {1}; check this peer's address")]
+    Resolve(String, std::io::Error),
+    /// quinn refuses to try.
+    #[error("cannot dial: {0}")]
+    Connect(#[from] quinn::ConnectError),
+    /// The handshake failed, or the connection ended in it.
+    #[error("{0}")]
+    Connection(#[from] quinn::ConnectionError),
+    /// Nobody answers.
+    #[error("no answer from {0} within {DIAL_TIMEOUT:?}: is onced running there, and may UDP pass?")]
+    Timeout(String),
+    /// Its certificate is somebody else's.
+    #[error("{0}")]
+    Identity(#[from] super::super::tls::IdentityError),
+    /// Not one of ours.
+    #[error("a region named {0:?} is no [[peer]] of this region's configuration")]
+    Stranger(String),
+    /// It should wait to be dialled.
+    #[error("region {0:?} dialled us, but the region with the smaller id dials: check both [region] ids")]
+    WrongDirection(String),
+}
+
+/// The endpoint, and a switch for every dialler.
+pub(super) struct Started {
+    pub(super) endpoint: Endpoint,
+    pub(super) peers: Vec<StartedPeer>,
+}
+
+pub(super) struct StartedPeer {
+    pub(super) region: RegionId,
+    pub(super) address: String,
+    pub(super) cut: watch::Sender<bool>,
+}
+
+/// Starts the endpoint and one task for every peer that is ours to dial.
+pub(super) fn start(
+    dialling: Dialling,
+    socket: UdpSocket,
+    events: mpsc::Sender<Event>,
+) -> std::io::Result<Started> {
+    let Dialling { region, cluster, peers, client, server, endpoint } = dialling;
+    let mut endpoint = Endpoint::new(endpoint, Some(server), socket, Arc::new(TokioRuntime))?;
+    endpoint.set_default_client_config(client);
+    let mut started = Vec::new();
+    for peer in &peers {
+        let (cut, is_cut) = watch::channel(false);
+        if region < peer.region {
+            let dialler = Dialler {
+                endpoint: endpoint.clone(),
+                cluster: cluster.clone(),
+                peer: peer.clone(),
+                events: events.clone(),
+            };
+            tokio::spawn(dialler.run(is_cut));
+        }
+        started.push(StartedPeer { region: peer.region, address: peer.address.clone(), cut });
+    }
+    let accepting = Arc::new(Accepting { region, cluster, peers });
+    tokio::spawn(accept(endpoint.clone(), accepting, events));
+    Ok(Started { endpoint, peers: started })
+}
+
+struct Dialler {
+    endpoint: Endpoint,
+    cluster: String,
+    peer: PeerAddress,
+    events: mpsc::Sender<Event>,
+}
+
+impl Dialler {
+    /// Keeps one connection to the peer, for ever.
+    async fn run(self, mut cut: watch::Receiver<bool>) {
+        let mut pause = REDIAL_MIN;
+        loop {
+            // The mesh is gone when its switch is.
+            if cut.wait_for(|cut| !*cut).await.is_err() {
+                return;
+            }
+            let target = self.peer.address.clone();
+            let dialled = timeout(DIAL_TIMEOUT, self.dial()).await;
+            match dialled.unwrap_or(Err(MeshError::Timeout(target))) {
+                Ok(established) => {
+                    pause = REDIAL_MIN;
+                    let connection = established.connection.clone();
+                    if self.events.send(Event::Up(Box::new(established))).await.is_err() {
+                        return;
+                    }
+                    connection.closed().await;
+                }
+                Err(error) => {
+                    let reason = error.to_string();
+                    if self.events.send(Event::Failed { peer: self.peer.region, reason }).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            // Healing is worth a dial at once.
+            let _ = timeout(jittered(pause), cut.changed()).await;
+            pause = (pause * 2).min(REDIAL_MAX);
+        }
+    }
+
+    async fn dial(&self) -> Result<Established, MeshError> {
+        let target = &self.peer.address;
+        let resolve = |error| MeshError::Resolve(target.clone(), error);
+        let mut addresses = tokio::net::lookup_host(target.as_str()).await.map_err(resolve)?;
+        let address: SocketAddr = addresses
+            .next()
+            .ok_or_else(|| resolve(std::io::Error::other("it has no address")))?;
+        let connection = self.endpoint.connect(address, &region_dns_name(&self.peer.name))?.await?;
+        let certified = peer_region(&certificates(&connection))?;
+        certified.must_be(&self.cluster, &self.peer.name)?;
+        let (send, receive) = connection.open_bi().await?;
+        Ok(Established { peer: self.peer.region, connection, send, receive })
+    }
+}
+
+struct Accepting {
+    region: RegionId,
+    cluster: String,
+    peers: Vec<PeerAddress>,
+}
+
+async fn accept(endpoint: Endpoint, accepting: Arc<Accepting>, events: mpsc::Sender<Event>) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    while let Some(incoming) = endpoint.accept().await {
+        let from = incoming.remote_address();
+        let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        let Admission::Handshake(connecting) = admit(incoming) else { continue };
+        let (accepting, events) = (Arc::clone(&accepting), events.clone());
+        tokio::spawn(async move {
+            let _permit = permit;
+            let accepted = async {
+                let connection = connecting.await?;
+                accepting.identify(&connection).inspect_err(|error| {
+                    let reason = error.to_string();
+                    connection.close(2u32.into(), &reason.as_bytes()[..reason.len().min(200)]);
+                })
+                .map(|peer| (peer, connection))
+            };
+            let result = match timeout(DIAL_TIMEOUT, accepted).await {
+                Ok(Ok((peer, connection))) => match timeout(DIAL_TIMEOUT, connection.accept_bi()).await {
+                    Ok(Ok((send, receive))) => Ok(Established { peer, connection, send, receive }),
+                    Ok(Err(error)) => Err(error.into()),
+                    Err(_) => Err(MeshError::Timeout(from.to_string())),
+                },
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(MeshError::Timeout(from.to_string())),
+            };
+            match result {
+                // A send error means that the mesh has ended.
+                Ok(established) => drop(events.send(Event::Up(Box::new(established))).await),
+                Err(error) => tracing::warn!(%from, %error, "a connection from outside is refused"),
+            }
+        });
+    }
+}
+
+impl Accepting {
+    /// Which configured peer a verified certificate belongs to.
+    fn identify(&self, connection: &Connection) -> Result<RegionId, MeshError> {
+        let certified = peer_region(&certificates(connection))?;
+        certified.must_be(&self.cluster, &certified.region)?;
+        let peer = self.peers.iter().find(|peer| peer.name == certified.region);
+        let peer = peer.ok_or_else(|| MeshError::Stranger(certified.region.clone()))?;
+        if peer.region > self.region {
+            return Err(MeshError::WrongDirection(certified.region));
+        }
+        Ok(peer.region)
+    }
+}
+
+fn certificates(connection: &Connection) -> Vec<CertificateDer<'static>> {
+    let identity = connection.peer_identity();
+    identity.and_then(|identity| identity.downcast().ok()).map(|certificates| *certificates).unwrap_or_default()
+}
+
+/// A random pause between half of `pause` and all of it, so that regions do not dial in step.
+fn jittered(pause: Duration) -> Duration {
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    pause.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
+}

@@ -1,0 +1,8 @@
+//! The peers: certificates, transport, and the thread that moves frames for `crdt::node` (S7).
+
+pub mod ca;
+pub mod limits;
+mod link;
+pub mod mesh;
+pub mod tls;
+pub mod transport_config;

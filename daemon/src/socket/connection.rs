@@ -1,0 +1,292 @@
+//! One client connection: read, run every command that has arrived whole, make what they depend on durable
+//! once, write all replies at once.
+//!
+//! Replies keep the order of their commands. A parked claim (WAIT) holds back what follows it on its own
+//! connection and nothing else. Buffers are bounded: what a client does not take is not produced.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crdt::store::{Release, Scratch, Ticket};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::limits::{BUFFER_KEPT_BYTES, OUTPUT_BYTES_MAX, PARK_RECHECK_MS, READ_BYTES, WRITE_STALL_MS_MAX};
+use super::native::{Caller, Done, MeshCommand};
+use super::server::{Scope, Shared};
+use super::session::Session;
+use super::show;
+use crate::config::Grants;
+use crate::driver::wall_ms;
+use crate::resp::encode::Encoder;
+use crate::resp::limits::RespLimits;
+use crate::resp::parse::{ArgVec, Parse, Parser};
+
+/// Why a connection ends; never an error of the daemon.
+#[derive(Debug)]
+struct Ended;
+
+/// Serves one connection until it ends.
+pub async fn serve(stream: UnixStream, mut scope: Scope, grants: Grants) {
+    let shared = Arc::clone(&scope.shared);
+    let (ticket, woken) = shared.driver.ticket();
+    let mut connection = Connection {
+        stream,
+        shared: &shared,
+        grants: &grants,
+        session: Session::new(ticket),
+        parser: Parser::new(RespLimits::default()),
+        input: vec![0; READ_BYTES],
+        filled: 0,
+        wanted: 1,
+        output: Vec::new(),
+        scratch: Scratch::default(),
+        ticket,
+        woken,
+        parked: None,
+    };
+    // However it ends, there is nothing left to tell the client.
+    let _ = connection.run(&mut scope).await;
+    let key = connection.parked.take().map(|parked| parked.key).unwrap_or_default();
+    shared.driver.forget_ticket(&key, ticket);
+}
+
+/// The claim at the head of the input waits for its key.
+struct Parked {
+    key: Vec<u8>,
+    until: Instant,
+}
+
+struct Connection<'c> {
+    stream: UnixStream,
+    shared: &'c Shared,
+    grants: &'c Grants,
+    session: Session,
+    parser: Parser,
+    input: Vec<u8>,
+    filled: usize,
+    /// Bytes that must be there before parsing can find anything new.
+    wanted: usize,
+    output: Vec<u8>,
+    scratch: Scratch,
+    ticket: Ticket,
+    woken: Arc<Notify>,
+    parked: Option<Parked>,
+}
+
+/// What one round over the input has come to.
+enum Round {
+    /// Nothing more to parse.
+    Read,
+    /// The output is full: write, then go on.
+    Write,
+    /// The claim at the head of the input waits for its key.
+    Park,
+    Mesh(MeshCommand),
+    Close,
+}
+
+impl Connection<'_> {
+    async fn run(&mut self, scope: &mut Scope) -> Result<(), Ended> {
+        loop {
+            let (round, release) = self.round();
+            self.reach(&release).await?;
+            match round {
+                Round::Read => {
+                    self.write_out().await?;
+                    self.read(scope).await?;
+                }
+                Round::Write => self.write_out().await?,
+                Round::Park => {
+                    self.write_out().await?;
+                    self.park(scope).await?;
+                }
+                Round::Mesh(command) => self.ask_mesh(command).await,
+                Round::Close => {
+                    self.write_out().await?;
+                    return Err(Ended);
+                }
+            }
+        }
+    }
+
+    /// Runs every whole command in the input.
+    fn round(&mut self) -> (Round, Release) {
+        let mut release = Release::default();
+        let mut at = 0;
+        let now_ms = wall_ms();
+        // A claim that comes back from its park may park again while its time lasts.
+        let may_park = self.parked.as_ref().is_none_or(|parked| Instant::now() < parked.until);
+        let mut args = ArgVec::new();
+        let input = &self.input[..self.filled];
+        let round = loop {
+            if self.output.len() >= OUTPUT_BYTES_MAX {
+                break Round::Write;
+            }
+            if input.len() - at < self.wanted {
+                break Round::Read;
+            }
+            let proto = self.session.proto;
+            let mut out = Encoder::new(&mut self.output, proto);
+            let mut caller = Caller {
+                shared: self.shared,
+                grants: self.grants,
+                session: &mut self.session,
+                scratch: &mut self.scratch,
+                wall_ms: now_ms,
+                ticket: may_park.then_some(self.ticket),
+            };
+            let (consumed, done) = match self.parser.parse(&input[at..], &mut args) {
+                Parse::Complete { consumed } => (consumed, caller.run(&args, &mut out)),
+                Parse::Quoted { consumed, command } => (consumed, run_quoted(&mut caller, &command, &mut out)),
+                Parse::Incomplete { bytes_min } => {
+                    self.wanted = bytes_min;
+                    break Round::Read;
+                }
+                Parse::Refused { consumed, error } => {
+                    out.error(error);
+                    (consumed, Done::Answered(Release::default()))
+                }
+                Parse::Fatal { error } => {
+                    out.error(error);
+                    break Round::Close;
+                }
+            };
+            match done {
+                Done::Answered(answered) => release.join(answered),
+                Done::Parked { key, wait_ms } => {
+                    let until = || Instant::now() + Duration::from_millis(wait_ms);
+                    self.parked.get_or_insert_with(|| Parked { key, until: until() });
+                    break Round::Park;
+                }
+                Done::Close => break Round::Close,
+                Done::Mesh(command) => {
+                    at += consumed;
+                    break Round::Mesh(command);
+                }
+            }
+            at += consumed;
+            self.wanted = 1;
+            self.parked = None;
+        };
+        self.consume(at);
+        (round, release)
+    }
+
+    /// INV-8: nothing leaves before what it depends on is durable. Yields once first, so that other
+    /// connections of this thread join the same write.
+    async fn reach(&mut self, release: &Release) -> Result<(), Ended> {
+        self.shared.driver.wake_parked();
+        if self.shared.driver.store.tail().may_release(release) {
+            return Ok(());
+        }
+        tokio::task::yield_now().await;
+        // The disk has failed: the replies gathered must never leave.
+        self.shared.driver.reach(release).map_err(|_| Ended)
+    }
+
+    async fn write_out(&mut self) -> Result<(), Ended> {
+        let mut written = 0;
+        while written < self.output.len() {
+            match self.stream.try_write(&self.output[written..]) {
+                Ok(bytes) => written += bytes,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let writable = timeout(Duration::from_millis(WRITE_STALL_MS_MAX), self.stream.writable());
+                    writable.await.map_err(|_| Ended)?.map_err(|_| Ended)?;
+                }
+                Err(_) => return Err(Ended),
+            }
+        }
+        self.output.clear();
+        if self.output.capacity() > BUFFER_KEPT_BYTES {
+            self.output = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Waits for input; ends at the client's end, or when the daemon stops and nothing is left to answer.
+    async fn read(&mut self, scope: &mut Scope) -> Result<(), Ended> {
+        let needed = self.filled + self.wanted.max(READ_BYTES / 2);
+        if self.input.len() < needed {
+            self.input.resize(needed.next_power_of_two(), 0);
+        }
+        loop {
+            tokio::select! {
+                biased;
+                readable = self.stream.readable() => readable.map_err(|_| Ended)?,
+                () = scope.stopping() => return Err(Ended),
+            }
+            match self.stream.try_read(&mut self.input[self.filled..]) {
+                Ok(0) => return Err(Ended),
+                Ok(bytes) => {
+                    self.filled += bytes;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return Err(Ended),
+            }
+        }
+    }
+
+    /// Waits until the key changes, the wait ends, or the client goes. What it sends meanwhile stays in the
+    /// kernel's buffer, which is bounded.
+    async fn park(&mut self, scope: &mut Scope) -> Result<(), Ended> {
+        let Some(parked) = &self.parked else { return Ok(()) };
+        // Leases end without anybody saying so: look again now and then.
+        let recheck = Instant::now() + Duration::from_millis(PARK_RECHECK_MS);
+        tokio::select! {
+            () = self.woken.notified() => {}
+            () = sleep_until(parked.until.min(recheck)) => {}
+            () = gone(&self.stream) => return Err(Ended),
+            () = scope.stopping() => return Err(Ended),
+        }
+        self.shared.driver.store.unpark(&parked.key, self.ticket);
+        Ok(())
+    }
+
+    async fn ask_mesh(&mut self, command: MeshCommand) {
+        let answer = self.shared.mesh.ask(command).await;
+        let mut out = Encoder::new(&mut self.output, self.session.proto);
+        match answer {
+            Some(peers) if command == MeshCommand::Peers => show::peers(&peers, self.shared, &mut out),
+            Some(_) => {
+                out.map(1);
+                out.field_status("OK");
+            }
+            None => out.error("ERR the peers' thread has ended; onced is stopping"),
+        }
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.input.copy_within(bytes..self.filled, 0);
+        self.filled -= bytes;
+        if self.filled == 0 && self.input.len() > BUFFER_KEPT_BYTES {
+            self.input = vec![0; READ_BYTES];
+        }
+    }
+}
+
+/// An inline command with quotes, given again as an array.
+fn run_quoted(caller: &mut Caller<'_>, command: &[u8], out: &mut Encoder<'_>) -> Done {
+    let mut args = ArgVec::new();
+    match Parser::new(RespLimits::default()).parse(command, &mut args) {
+        Parse::Complete { .. } => caller.run(&args, out),
+        _ => Done::Answered(Release::default()),
+    }
+}
+
+/// Ends when the client has closed its side.
+async fn gone(stream: &UnixStream) {
+    loop {
+        match stream.ready(Interest::READABLE).await {
+            Ok(ready) if !ready.is_read_closed() => {
+                // It has sent more, which waits its turn.
+                tokio::time::sleep(Duration::from_millis(PARK_RECHECK_MS)).await;
+            }
+            _ => return,
+        }
+    }
+}

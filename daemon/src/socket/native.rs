@@ -1,0 +1,200 @@
+//! From a parsed command to its answer: who may, what it means, what it must wait for.
+
+use crdt::ids::{self, RegionId};
+use crdt::request::Request;
+use crdt::store::{Ran, Release, Scratch, Ticket};
+
+use super::args::{self, BadArgs, is};
+use super::server::Shared;
+use super::session::{Handled, Session};
+use super::{reply, show};
+use crate::config::{Grants, Role};
+use crate::resp::encode::Encoder;
+
+/// What a command leaves to its connection.
+#[derive(Debug)]
+pub enum Done {
+    /// Answered; the answer may leave when the release is reached.
+    Answered(Release),
+    /// Parked on its key under the caller's ticket, for so long at most.
+    Parked {
+        /// The key.
+        key: Vec<u8>,
+        /// As asked, in milliseconds.
+        wait_ms: u64,
+    },
+    /// Answered; close once it is out.
+    Close,
+    /// The mesh must be asked, and then answers.
+    Mesh(MeshCommand),
+}
+
+/// What only the mesh thread can say or do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MeshCommand {
+    /// PEERS
+    Peers,
+    /// PEER CUT, PEER HEAL
+    SetCut(RegionId, bool),
+}
+
+/// One connection's view of the daemon while it runs commands.
+#[derive(Debug)]
+pub struct Caller<'c> {
+    /// The daemon.
+    pub shared: &'c Shared,
+    /// What the caller may do.
+    pub grants: &'c Grants,
+    /// What the connection has said of itself.
+    pub session: &'c mut Session,
+    /// The thread's buffers.
+    pub scratch: &'c mut Scratch,
+    /// The wall clock as of this read, Unix milliseconds.
+    pub wall_ms: u64,
+    /// Under which a claim with WAIT may park.
+    pub ticket: Option<Ticket>,
+}
+
+impl Caller<'_> {
+    /// Runs one command, its answer appended to `out`.
+    pub fn run(&mut self, args: &[&[u8]], out: &mut Encoder<'_>) -> Done {
+        let Some(&command) = args.first() else { return Done::Answered(Release::default()) };
+        // The hot ones first.
+        let result = if is(command, b"CLAIM") {
+            self.operation(Role::Claim, args::claim(args), out)
+        } else if is(command, b"COMPLETE") {
+            self.operation(Role::Claim, args::complete(args), out)
+        } else if is(command, b"GET") {
+            self.operation(Role::Read, args::one_key(args, "GET", "GET key").map(|key| Request::Get { key }), out)
+        } else if is(command, b"RENEW") {
+            self.operation(Role::Claim, args::renew(args), out)
+        } else if is(command, b"RELEASE") {
+            self.operation(Role::Claim, args::release(args), out)
+        } else {
+            self.rare(command, args, out)
+        };
+        result.unwrap_or_else(|bad| {
+            self.shared.metrics.bad_requests.increment(1);
+            out.error(format_args!("BADARG {bad}"));
+            Done::Answered(Release::default())
+        })
+    }
+
+    fn operation(
+        &mut self,
+        role: Role,
+        request: Result<Request<'_>, BadArgs>,
+        out: &mut Encoder<'_>,
+    ) -> Result<Done, BadArgs> {
+        let request = request?;
+        if self.refused(role, self.grants.role(ids::namespace(request.key())), out) {
+            return Ok(Done::Answered(Release::default()));
+        }
+        let shared = self.shared;
+        let ran = shared.driver.store.run(&request, self.wall_ms, self.ticket, self.scratch, |answer| {
+            shared.metrics.count(answer);
+            reply::encode(answer, &shared.names, out);
+        });
+        Ok(match ran {
+            Ok(Ran::Replied(release)) => Done::Answered(release),
+            Ok(Ran::Parked) => {
+                let wait_ms = if let Request::Claim(claim) = &request { claim.wait_ms } else { 0 };
+                Done::Parked { key: request.key().to_vec(), wait_ms }
+            }
+            Err(bad) => {
+                shared.metrics.bad_requests.increment(1);
+                let code = if matches!(bad, crdt::request::BadRequest::Outcome { .. }) { "TOOBIG" } else { "BADARG" };
+                out.error(format_args!("{code} {bad}"));
+                Done::Answered(Release::default())
+            }
+        })
+    }
+
+    fn rare(&mut self, command: &[u8], args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Done, BadArgs> {
+        let shared = self.shared;
+        match self.session.handle(args, out, || shared.info()) {
+            Handled::Yes => return Ok(Done::Answered(Release::default())),
+            Handled::Close => return Ok(Done::Close),
+            Handled::No => {}
+        }
+        if is(command, b"FORGET") {
+            let key = args::one_key(args, "FORGET", "FORGET key")?;
+            return self.operation(Role::Admin, Ok(Request::Forget { key }), out);
+        }
+        if is(command, b"INSPECT") {
+            let key = args::one_key(args, "INSPECT", "INSPECT key")?;
+            let held = self.grants.role(ids::namespace(key));
+            return self.look(held, out, |out| show::inspect(shared, args, out));
+        }
+        if is(command, b"SCAN") {
+            // A prefix with its colon lies within one namespace; anything else may touch all of them.
+            let prefix = show::scan_prefix(args);
+            let within = prefix.contains(&b':');
+            let held = if within { self.grants.role(ids::namespace(prefix)) } else { self.grants.everywhere() };
+            return self.look(held, out, |out| show::scan(shared, args, out));
+        }
+        let everywhere = self.grants.everywhere();
+        if is(command, b"CONFLICTS") {
+            return self.look(everywhere, out, |out| show::conflicts(shared, args, out));
+        }
+        if is(command, b"STATUS") {
+            return self.look(everywhere, out, |out| show::status(shared, args, out));
+        }
+        if is(command, b"PEERS") {
+            if self.refused(Role::Read, everywhere, out) {
+                return Ok(Done::Answered(Release::default()));
+            }
+            return Ok(Done::Mesh(MeshCommand::Peers));
+        }
+        if is(command, b"PEER") {
+            return self.peer(args, out);
+        }
+        out.unknown_command(args);
+        Ok(Done::Answered(Release::default()))
+    }
+
+    fn look(
+        &self,
+        held: Option<Role>,
+        out: &mut Encoder<'_>,
+        look: impl FnOnce(&mut Encoder<'_>) -> Result<Release, BadArgs>,
+    ) -> Result<Done, BadArgs> {
+        if self.refused(Role::Read, held, out) {
+            return Ok(Done::Answered(Release::default()));
+        }
+        look(out).map(Done::Answered)
+    }
+
+    fn peer(&self, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Done, BadArgs> {
+        const USAGE: &str = "PEER CUT region, or PEER HEAL region";
+        if self.refused(Role::Admin, self.grants.everywhere(), out) {
+            return Ok(Done::Answered(Release::default()));
+        }
+        let [_, verb, name] = args else { return Err(BadArgs::Usage { command: "PEER", usage: USAGE }) };
+        let cut = if is(verb, b"CUT") {
+            true
+        } else if is(verb, b"HEAL") {
+            false
+        } else {
+            return Err(BadArgs::Option { word: args::shown(verb), command: "PEER", usage: USAGE });
+        };
+        let peer = self.shared.names.by_name(name).filter(|region| self.shared.is_peer(*region));
+        let Some(region) = peer else {
+            let name = args::shown(name);
+            return Err(BadArgs::Option { word: name, command: "PEER", usage: "the name of a [[peer]], see PEERS" });
+        };
+        Ok(Done::Mesh(MeshCommand::SetCut(region, cut)))
+    }
+
+    /// Answers NOPERM unless `held` covers `needed`.
+    fn refused(&self, needed: Role, held: Option<Role>, out: &mut Encoder<'_>) -> bool {
+        if held >= Some(needed) {
+            return false;
+        }
+        self.shared.metrics.refused.increment(1);
+        out.error(format_args!(
+            "NOPERM this needs the role {needed:?} here; an [[access]] rule for your uid or gid grants it"
+        ));
+        true
+    }
+}

@@ -1,0 +1,276 @@
+//! Commands that look at more than one key, or at the daemon itself: INSPECT, SCAN, CONFLICTS, STATUS, PEERS,
+//! PEER. They are answered in the connection's task, too: none of them is on the hot path.
+
+use crdt::conflict::ConflictId;
+use crdt::entry::Winner;
+use crdt::hash::KeyHash;
+use crdt::ids::{self, ClaimId, Incarnation, RegionId};
+use crdt::hlc::Stamp;
+use crdt::store::Release;
+
+use super::args::{BadArgs, is, number, one_key, shown};
+use super::reply;
+use super::server::Shared;
+use crate::driver::wall_ms;
+use crate::peer::mesh::PeerStatus;
+use crate::resp::encode::Encoder;
+
+const SCAN: &str = "SCAN cursor [PREFIX p] [COUNT n]";
+const CONFLICTS: &str = "CONFLICTS [NAMESPACE ns] [CURSOR c] [COUNT n], or CONFLICTS CONTESTED";
+const COUNT_DEFAULT: usize = 100;
+
+/// `INSPECT key`: every attempt and outcome.
+pub fn inspect(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Release, BadArgs> {
+    let key = one_key(args, "INSPECT", "INSPECT key")?;
+    let inspected = shared.driver.store.inspect(key);
+    let release = inspected.as_ref().map(|inspected| inspected.release).unwrap_or_default();
+    let entry = inspected.as_ref().map(|inspected| inspected.entry()).unwrap_or_default();
+    out.map(7);
+    out.field_status("OK");
+    out.field_bulk("key", key);
+    out.field_bulk("namespace", ids::namespace(key));
+    let drift_ms = shared.driver.store.config().max_drift_ms;
+    let state = match entry.winner() {
+        _ if entry.is_past(shared.driver.store.clock().now_ms(wall_ms()), drift_ms) => "free",
+        Winner::Settled(_) => "settled",
+        Winner::Held(_) => "held",
+        Winner::Free => "free",
+    };
+    out.field_bulk("state", state.as_bytes());
+    out.field_array("attempts", entry.attempts.len());
+    entry.attempts.iter().for_each(|attempt| reply::attempt(attempt, &shared.names, out));
+    out.field_array("outcomes", entry.outcomes.len());
+    entry.outcomes.iter().for_each(|outcome| reply::outcome(outcome, &shared.names, out));
+    match entry.forgotten {
+        Stamp::ZERO => out.field_null("forgotten"),
+        forgotten => out.field_uint("forgotten", forgotten.ms()),
+    }
+    Ok(release)
+}
+
+/// `SCAN cursor …`; answers the prefix it would look at before it looks, so that the caller can be checked.
+pub fn scan(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Release, BadArgs> {
+    let usage = BadArgs::Usage { command: "SCAN", usage: SCAN };
+    let [_, cursor, options @ ..] = args else { return Err(usage) };
+    let from = scan_cursor(cursor).ok_or(BadArgs::Value("the cursor: start with 0, go on with the one answered"))?;
+    let (prefix, count) = scan_options(options)?;
+    let (page, release) = shared.driver.store.scan(from, prefix, count, wall_ms());
+    out.map(3);
+    out.field_status("OK");
+    let next = page.next.map_or_else(|| "0".to_owned(), |(shard, hash)| scan_cursor_text(shard, hash));
+    out.field_bulk("cursor", next.as_bytes());
+    out.field_array("keys", page.keys.len());
+    for scanned in &page.keys {
+        out.map(4);
+        out.field_bulk("key", &scanned.key);
+        out.field_bulk("state", scanned.state.as_bytes());
+        match scanned.region {
+            Some(region) => shared.names.field(out, "region", region),
+            None => out.field_null("region"),
+        }
+        out.field_uint("expires_at", scanned.expires_at);
+    }
+    Ok(release)
+}
+
+/// The prefix that a SCAN asks for, empty where it asks for all: its namespace is what a role must cover.
+pub fn scan_prefix<'b>(args: &[&'b [u8]]) -> &'b [u8] {
+    args.get(2..).and_then(|options| scan_options(options).ok()).map_or(&[], |(prefix, _)| prefix)
+}
+
+fn scan_options<'b>(mut options: &[&'b [u8]]) -> Result<(&'b [u8], usize), BadArgs> {
+    let (mut prefix, mut count) = (&b""[..], COUNT_DEFAULT);
+    while let [word, rest @ ..] = options {
+        let [value, rest @ ..] = rest else { return Err(BadArgs::Value("PREFIX or COUNT")) };
+        if is(word, b"PREFIX") {
+            prefix = value;
+        } else if is(word, b"COUNT") {
+            count = number("COUNT", value)? as usize;
+        } else {
+            return Err(BadArgs::Option { word: shown(word), command: "SCAN", usage: SCAN });
+        }
+        options = rest;
+    }
+    Ok((prefix, count))
+}
+
+/// Shard and hash in hex; a leading 1 keeps it apart from the starting cursor.
+fn scan_cursor_text(shard: usize, hash: KeyHash) -> String {
+    format!("1{shard:08x}{:08x}{:08x}{:08x}", hash.0[0], hash.0[1], hash.0[2])
+}
+
+fn scan_cursor(text: &[u8]) -> Option<Option<(usize, KeyHash)>> {
+    if text == b"0" {
+        return Some(None);
+    }
+    let text = std::str::from_utf8(text).ok().filter(|text| text.len() == 33 && text.is_ascii())?;
+    let digits = text.strip_prefix('1')?;
+    let word = |at: usize| u32::from_str_radix(&digits[at..at + 8], 16).ok();
+    Some(Some((word(0)? as usize, KeyHash([word(8)?, word(16)?, word(24)?]))))
+}
+
+/// `CONFLICTS …`
+pub fn conflicts(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Release, BadArgs> {
+    let store = &shared.driver.store;
+    let appended = store.tail().appended();
+    let release = Release { written: appended, synced: 0 };
+    if let [_, word] = args
+        && is(word, b"CONTESTED")
+    {
+        let keys = store.contested(crdt::limits::CONFLICTS_COUNT_MAX, wall_ms());
+        out.map(3);
+        out.field_status("OK");
+        out.field_bulk("cursor", b"0");
+        out.field_array("contested", keys.len());
+        keys.iter().for_each(|key| out.bulk(key));
+        return Ok(release);
+    }
+    let (mut namespace, mut after, mut count) = (None, None, COUNT_DEFAULT);
+    let mut options = args.get(1..).unwrap_or_default();
+    while let [word, rest @ ..] = options {
+        let [value, rest @ ..] = rest else { return Err(BadArgs::Value("NAMESPACE, CURSOR or COUNT")) };
+        if is(word, b"NAMESPACE") {
+            namespace = Some(*value);
+        } else if is(word, b"CURSOR") {
+            after = conflict_cursor(value).ok_or(BadArgs::Value("CURSOR: start with 0, go on with the one answered"))?;
+        } else if is(word, b"COUNT") {
+            count = number("COUNT", value)? as usize;
+        } else {
+            return Err(BadArgs::Option { word: shown(word), command: "CONFLICTS", usage: CONFLICTS });
+        }
+        options = rest;
+    }
+    let page = store.conflicts(namespace, after.as_ref(), count);
+    out.map(3);
+    out.field_status("OK");
+    let cursor = page.next.as_ref().map_or_else(|| "0".to_owned(), conflict_cursor_text);
+    out.field_bulk("cursor", cursor.as_bytes());
+    out.field_array("conflicts", page.conflicts.len());
+    page.conflicts.iter().for_each(|listed| conflict(listed, shared, out));
+    Ok(release)
+}
+
+fn conflict(conflict: &crdt::conflict::Conflict, shared: &Shared, out: &mut Encoder<'_>) {
+    let digest = |digest: [u8; 16]| format!("{:032x}", u128::from_be_bytes(digest));
+    out.map(11);
+    out.field_bulk("key", &conflict.id.key);
+    out.field_bulk("namespace", ids::namespace(&conflict.id.key));
+    reply::claim_id(out, "loser_claim", conflict.loser.claim);
+    shared.names.field(out, "loser_region", conflict.loser.region);
+    out.field_uint("loser_completed_at", conflict.loser.completed.ms());
+    out.field_bulk("loser_digest", digest(conflict.loser.digest).as_bytes());
+    match &conflict.winner {
+        Some(winner) => {
+            reply::claim_id(out, "winner_claim", winner.claim);
+            shared.names.field(out, "winner_region", winner.region);
+            out.field_uint("winner_completed_at", winner.completed.ms());
+            out.field_bulk("winner_digest", digest(winner.digest).as_bytes());
+        }
+        None => ["winner_claim", "winner_region", "winner_completed_at", "winner_digest"]
+            .into_iter()
+            .for_each(|name| out.field_null(name)),
+    }
+    out.field_bool("compensated", conflict.compensated);
+}
+
+/// The id in hex: stamp, region, incarnation, completing region, key.
+fn conflict_cursor_text(id: &ConflictId) -> String {
+    let mut text = format!(
+        "{:016x}{:04x}{:08x}{:04x}",
+        id.loser.stamp.bits(),
+        id.loser.region.0,
+        id.loser.incarnation.0,
+        id.completed_at.0
+    );
+    id.key.iter().for_each(|byte| text.push_str(&format!("{byte:02x}")));
+    text
+}
+
+fn conflict_cursor(text: &[u8]) -> Option<Option<ConflictId>> {
+    if text == b"0" {
+        return Some(None);
+    }
+    let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii() && text.len() >= 34)?;
+    let number = |at: usize, len: usize| u64::from_str_radix(&text[at..at + len], 16).ok();
+    let key = &text[32..];
+    let key = (0..key.len() / 2).map(|at| u8::from_str_radix(&key[2 * at..2 * at + 2], 16).ok());
+    Some(Some(ConflictId {
+        loser: ClaimId {
+            stamp: Stamp::from_bits(number(0, 16)?),
+            region: RegionId(number(16, 4)? as u16),
+            incarnation: Incarnation(number(20, 8)? as u32),
+        },
+        completed_at: RegionId(number(28, 4)? as u16),
+        key: key.collect::<Option<_>>()?,
+    }))
+}
+
+/// `STATUS [DIGEST]`; the digest walks the whole map, so it is made only when asked for.
+pub fn status(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Release, BadArgs> {
+    let with_digest = match args {
+        [_] => false,
+        [_, word] if is(word, b"DIGEST") => true,
+        _ => return Err(BadArgs::Usage { command: "STATUS", usage: "STATUS [DIGEST]" }),
+    };
+    let store = &shared.driver.store;
+    let closed = store.gate.closed();
+    out.map(if with_digest { 17 } else { 16 });
+    out.field_status("OK");
+    shared.names.field(out, "region", store.config().region);
+    out.field_uint("region_id", u64::from(store.config().region.0));
+    out.field_uint("incarnation", u64::from(store.config().incarnation.0));
+    out.field_uint("log_epoch", u64::from(shared.epoch.0));
+    out.field_bulk("version", env!("CARGO_PKG_VERSION").as_bytes());
+    out.field_bool("ready", store.is_ready(wall_ms()));
+    out.field_bulk("reason", store.unready_reason(wall_ms()).or(closed).map_or("", |r| r.name()).as_bytes());
+    out.field_uint("uptime_ms", shared.started.elapsed().as_millis() as u64);
+    out.field_uint("keys", store.keys() as u64);
+    out.field_uint("memory_bytes", store.memory_bytes() as u64);
+    out.field_uint("memory_bytes_max", store.config().max_memory_bytes as u64);
+    out.field_uint("conflicts", store.conflict_count() as u64);
+    out.field_uint("log_seq", store.tail().appended());
+    out.field_uint("log_synced_seq", store.tail().synced());
+    out.field_uint("connections", shared.connections() as u64);
+    if with_digest {
+        out.field_bulk("digest", format!("{:032x}", store.digest(wall_ms())).as_bytes());
+    }
+    Ok(Release::default())
+}
+
+/// `PEERS`
+pub fn peers(peers: &[PeerStatus], shared: &Shared, out: &mut Encoder<'_>) {
+    out.map(2);
+    out.field_status("OK");
+    out.field_array("peers", peers.len());
+    for peer in peers {
+        let view = &peer.view;
+        out.map(15);
+        shared.names.field(out, "region", view.region);
+        out.field_uint("region_id", u64::from(view.region.0));
+        out.field_bulk("address", peer.address.as_bytes());
+        out.field_bulk("state", view.state.name().as_bytes());
+        match view.rtt_ms {
+            Some(rtt_ms) => out.field_uint("rtt_ms", rtt_ms),
+            None => out.field_null("rtt_ms"),
+        }
+        match view.offset_ms {
+            Some(offset_ms) => out.field_int("offset_ms", offset_ms),
+            None => out.field_null("offset_ms"),
+        }
+        out.field_uint("lag_records", view.lag_records);
+        out.field_uint("acked_seq", view.acked_seq);
+        out.field_uint("received_seq", view.received_seq);
+        out.field_uint("applied", view.applied);
+        out.field_uint("bytes_out", view.bytes_out);
+        out.field_uint("bytes_in", view.bytes_in);
+        match view.last_heard_ms {
+            Some(at_ms) => out.field_uint("last_heard_ms", wall_ms().saturating_sub(at_ms)),
+            None => out.field_null("last_heard_ms"),
+        }
+        out.field_uint("refused", view.refused);
+        match &peer.last_error {
+            Some(error) => out.field_bulk("last_error", error.as_bytes()),
+            None => out.field_null("last_error"),
+        }
+    }
+}
