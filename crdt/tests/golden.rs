@@ -1,0 +1,241 @@
+//! Golden bytes: every form on disk and on the wire that was ever released, as hex in `golden/`.
+//!
+//! Each file must decode to the value written here, and the value must encode to the file: a changed
+//! field, order, varint or constant fails this test, and then needs a new version, never a new file
+//! under the old name (S7). Adding a form adds a file.
+
+use crdt::conflict::{Conflict, ConflictId, Side};
+use crdt::entry::{Attempt, Bytes, Entry, Outcome, Packed, Phase};
+use crdt::hash::ClusterKeys;
+use crdt::hlc::Stamp;
+use crdt::ids::{ClaimId, Cursor, Fingerprint, Incarnation, LogEpoch, RegionId};
+use crdt::journal::{EntryRecord, MalformedHeader, Origin, Record, SegmentHeader};
+use crdt::token::Token;
+use crdt::wire::{Frame, Hello, push_body};
+
+const T0: u64 = 1_800_000_000_000;
+
+macro_rules! golden {
+    ($name:literal) => {
+        unhex(include_str!(concat!("golden/", $name, ".hex")))
+    };
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ascii"), 16).expect("hex");
+    digits.chunks(2).map(pair).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn claim(region: u16, counter: u16) -> Attempt<'static> {
+    Attempt {
+        id: ClaimId {
+            stamp: Stamp::from_parts(T0, counter),
+            region: RegionId(region),
+            incarnation: Incarnation(28_000_000),
+        },
+        phase: Phase::Held,
+        lease_until: T0 + 30_000,
+        abandoned_lease: 0,
+        fingerprint: Some(Fingerprint(*b"0123456789abcdef")),
+        claimant: b"worker-7",
+        note: b"see job 9",
+        expires_at: T0 + 86_400_000,
+    }
+}
+
+fn outcome(attempt: &Attempt<'static>, region: u16) -> Outcome<'static> {
+    Outcome {
+        claim: attempt.id,
+        completed: Stamp::from_parts(T0 + 250, 3),
+        region: RegionId(region),
+        incarnation: Incarnation(28_000_000),
+        majority: false,
+        compensated: false,
+        fingerprint: attempt.fingerprint,
+        bytes: b"{\"charge\":\"ch_1\"}",
+        expires_at: attempt.expires_at,
+    }
+}
+
+fn settled() -> Entry<'static> {
+    let own = outcome(&claim(3, 1), 3);
+    Entry::of_attempt(claim(3, 1)).join(&Entry::of_outcome(own))
+}
+
+/// A takeover, a release, a foreign completion with every flag, a forget.
+fn general() -> Entry<'static> {
+    let abandoned = Attempt { abandoned_lease: T0 + 30_000, ..claim(1, 0) };
+    let released =
+        Attempt { phase: Phase::Released, fingerprint: None, claimant: b"", note: b"", ..claim(2, 7) };
+    let asked = Attempt { phase: Phase::Asked, ..claim(300, 2) };
+    let flagged = Outcome { majority: true, compensated: true, ..outcome(&claim(1, 0), 2) };
+    let attempts = [abandoned, released, asked].into_iter();
+    let entry = attempts.fold(Entry::default(), |entry, a| entry.join(&Entry::of_attempt(a)));
+    let entry = entry.join(&Entry::of_outcome(flagged)).join(&Entry::of_outcome(outcome(&claim(2, 7), 2)));
+    Entry { forgotten: Stamp::from_parts(T0 - 5, 2), ..entry }
+}
+
+fn conflict(voided: bool) -> Conflict {
+    let side = |region: u16, counter, digest| Side {
+        completed: Stamp::from_parts(T0 + 250, counter),
+        region: RegionId(region),
+        claim: claim(region, counter).id,
+        digest: [digest; 16],
+    };
+    let loser = side(2, 7, 0xbb);
+    Conflict {
+        id: ConflictId { key: b"pay:1".to_vec(), loser: loser.claim, completed_at: loser.region },
+        loser,
+        winner: (!voided).then(|| side(1, 0, 0xaa)),
+        compensated: voided,
+        expires_at: T0 + 604_800_000,
+    }
+}
+
+fn cursor(lsn: u64) -> Cursor {
+    Cursor { incarnation: Incarnation(28_000_000), epoch: LogEpoch(4), lsn }
+}
+
+fn entry_record<'e>(entry: &'e Entry<'_>) -> EntryRecord<'e> {
+    EntryRecord { key: Bytes(b"pay:1"), entry: Packed::of(entry) }
+}
+
+fn encoded(record: &Record<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    record.encode(&mut out);
+    out
+}
+
+/// Both ways, and no part of the bytes, nor anything after them, passes for the whole.
+#[track_caller]
+fn record(name: &str, golden: &[u8], value: &Record<'_>) {
+    assert_eq!(hex(&encoded(value)), hex(golden), "{name}: this version writes something else");
+    let read = Record::decode(golden).expect(name);
+    assert_eq!(format!("{read:?}"), format!("{value:?}"), "{name}: this version reads something else");
+    for len in 0..golden.len() {
+        assert!(Record::decode(&golden[..len]).is_err(), "{name}: its first {len} bytes are no record");
+    }
+    let longer = [golden, &[0]].concat();
+    assert!(Record::decode(&longer).is_err(), "{name}: a byte more is no record");
+}
+
+#[test]
+fn records_of_every_kind() {
+    let (held, settled, general) = (Entry::of_attempt(claim(3, 1)), settled(), general());
+    let entry = |origin, entry| Record::Entry(origin, entry_record(entry));
+    record("entry-claim", &golden!("record-entry-claim"), &entry(Origin::Own, &held));
+    record("entry-settled", &golden!("record-entry-settled"), &entry(Origin::Own, &settled));
+    record("entry-general", &golden!("record-entry-general"), &entry(Origin::Own, &general));
+    record("entry-merged", &golden!("record-entry-merged"), &entry(Origin::Merged, &held));
+    let own = Record::Conflict(Origin::Own, conflict(false));
+    record("conflict", &golden!("record-conflict"), &own);
+    let merged = Record::Conflict(Origin::Merged, conflict(true));
+    record("conflict-merged", &golden!("record-conflict-merged"), &merged);
+    record("cursor", &golden!("record-cursor"), &Record::Cursor(RegionId(300), cursor(70_000)));
+    record("ceiling", &golden!("record-ceiling"), &Record::Ceiling(T0 + 3_000));
+    record("stop", &golden!("record-stop"), &Record::Stop);
+}
+
+/// The packed forms are those meant, and unpack to the very entries.
+#[test]
+fn entries_of_every_form() {
+    let form = |bytes: &[u8], entry: &Entry<'_>| {
+        let Ok(Record::Entry(_, read)) = Record::decode(bytes) else { panic!("an entry") };
+        assert_eq!((read.key.0, read.entry.unpack().as_ref()), (&b"pay:1"[..], Ok(entry)));
+        match read.entry {
+            Packed::Claim(_) => "claim",
+            Packed::Settled(..) => "settled",
+            Packed::General(_) => "general",
+        }
+    };
+    assert_eq!(form(&golden!("record-entry-claim"), &Entry::of_attempt(claim(3, 1))), "claim");
+    assert_eq!(form(&golden!("record-entry-settled"), &settled()), "settled");
+    assert_eq!(form(&golden!("record-entry-general"), &general()), "general");
+}
+
+#[test]
+fn the_header_of_a_segment() {
+    let header = SegmentHeader {
+        region: RegionId(3),
+        incarnation: Incarnation(28_000_000),
+        epoch: LogEpoch(4),
+        first_lsn: 70_001,
+        created_ms: T0,
+        cluster: *b"cluster-of-tests",
+        boot: 0x1122_3344_5566_7788,
+    };
+    let golden = golden!("segment-header");
+    assert_eq!(hex(&header.encode()), hex(&golden));
+    assert_eq!(SegmentHeader::decode(&golden), Ok(header));
+    for len in 0..golden.len() {
+        assert_eq!(
+            SegmentHeader::decode(&golden[..len]),
+            Err(MalformedHeader::Magic),
+            "its first {len} bytes"
+        );
+    }
+}
+
+#[track_caller]
+fn frame(name: &str, golden: &[u8], value: &Frame<'_>) {
+    assert_eq!(hex(&value.encode()), hex(golden), "{name}: this version says something else");
+    assert_eq!(Frame::decode(golden).as_ref(), Ok(value), "{name}: this version understands something else");
+    for len in 0..golden.len() {
+        assert!(Frame::decode(&golden[..len]).is_err(), "{name}: its first {len} bytes are no frame");
+    }
+    assert!(Frame::decode(&[golden, &[0]].concat()).is_err(), "{name}: a byte more is no frame");
+}
+
+#[test]
+fn frames_of_every_variant() {
+    let hello = Hello {
+        cluster: *b"cluster-of-tests",
+        region: RegionId(3),
+        name: "eu-west",
+        incarnation: Incarnation(28_000_000),
+        epoch: LogEpoch(4),
+        membership: 0,
+        have: Some(cursor(70_000)),
+        tip: 70_123,
+        newest_of_yours: Stamp::from_parts(T0, 7),
+    };
+    frame("hello", &golden!("frame-hello"), &Frame::Hello(hello));
+    let newborn = Hello { have: None, tip: 0, newest_of_yours: Stamp::ZERO, ..hello };
+    frame("hello-newborn", &golden!("frame-hello-newborn"), &Frame::Hello(newborn));
+    let mut bodies = Vec::new();
+    push_body(&encoded(&Record::Entry(Origin::Own, entry_record(&settled()))), &mut bodies);
+    push_body(&encoded(&Record::Conflict(Origin::Own, conflict(false))), &mut bodies);
+    let records = Frame::Records { prev: cursor(70_000), last: cursor(70_003), bodies: Bytes(&bodies) };
+    frame("records", &golden!("frame-records"), &records);
+    let none = Frame::Records { prev: cursor(70_000), last: cursor(70_003), bodies: Bytes(&[]) };
+    frame("records-none", &golden!("frame-records-none"), &none);
+    frame("ack", &golden!("frame-ack"), &Frame::Ack { upto: cursor(70_003), resend: false });
+    frame("ack-resend", &golden!("frame-ack-resend"), &Frame::Ack { upto: cursor(70_003), resend: true });
+    frame("ping", &golden!("frame-ping"), &Frame::Ping { at_ms: T0, sent: cursor(70_003) });
+    frame("pong", &golden!("frame-pong"), &Frame::Pong { ping_at_ms: T0, at_ms: T0 + 41 });
+}
+
+/// Tokens live as long as claims do, in whatever version's hands: their bytes and the tag are fixed.
+#[test]
+fn tokens() {
+    let keys = ClusterKeys { hash: [1; 16], tag: [2; 16] };
+    let attempt = claim(300, 7);
+    for (golden, fingerprint) in
+        [(golden!("token"), attempt.fingerprint), (golden!("token-without-fingerprint"), None)]
+    {
+        let token = Token::issue(&keys, b"pay:1", attempt.id, fingerprint, attempt.expires_at);
+        let text = hex(&golden);
+        assert_eq!(std::str::from_utf8(&token.text()), Ok(&text[..]));
+        let read = Token::from_text(text.as_bytes()).expect("released tokens stay readable");
+        assert_eq!(read, token);
+        assert!(read.verify(&keys, b"pay:1"), "and genuine");
+        for len in 0..text.len() {
+            assert_eq!(Token::from_text(&text.as_bytes()[..len]), None);
+        }
+    }
+}
