@@ -24,6 +24,7 @@ usage: bench [short|quick|full] [--only FIGURE]... [--json] [--onced PATH] [--fo
   --folder PATH  data of the servers below this folder (default: the system's temporary folder); short, on a real disk
 
 Needs redis-server and redis-benchmark (apt-get install redis-server redis-tools); without them only our side runs.
+One figure is taken beside PostgreSQL where it is installed (apt-get install postgresql).
 Exit code 0 whatever the figures say, 1 when something could not be run, 2 for a wrong command line.";
 
 /// What was asked for.

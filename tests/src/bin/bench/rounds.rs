@@ -165,7 +165,10 @@ impl Bench {
     }
 
     /// One run, repeated while others disturb it; the last one counts whatever it was.
-    fn quiet_run(&mut self, contender: &Contender) -> Result<Run> {
+    ///
+    /// # Errors
+    /// A server or a driver fails.
+    pub fn quiet_run(&mut self, contender: &Contender) -> Result<Run> {
         let mut repeats = 0;
         loop {
             let folder = self.fresh_folder();

@@ -5,6 +5,7 @@
 //! never reuse a folder by accident: only the restart figures start twice on one.
 
 pub mod onced;
+pub mod postgres;
 pub mod redis;
 
 use crate::children::Child;
