@@ -16,7 +16,7 @@ impl Store {
     /// Appends once more what still lives of the segment whose records these are; returns how many
     /// keys and conflicts. The caller syncs the log before it deletes the file.
     pub fn carry(&self, records: &[u8], wall_ms: u64) -> usize {
-        let now_ms = self.clock.now_ms(wall_ms);
+        let now_ms = self.death_now_ms(wall_ms);
         let mut walk = Records::new(records);
         let mut carried = BTreeSet::new();
         while let Ok(body) = walk.next_body() {

@@ -11,7 +11,7 @@ use crate::limits;
 use crate::policy::Durable;
 use crate::request::Reason;
 
-const REASONS: [Reason; 3] = [Reason::CatchingUp, Reason::Clock, Reason::Draining];
+const REASONS: [Reason; 4] = [Reason::CatchingUp, Reason::Clock, Reason::LogBehind, Reason::Draining];
 
 /// Reasons that hold for every claim, whatever its key.
 #[derive(Debug, Default)]
@@ -36,6 +36,11 @@ impl Gate {
     pub fn closed(&self) -> Option<Reason> {
         let closed = self.closed.load(Ordering::Acquire);
         if closed == 0 { None } else { REASONS.into_iter().find(|reason| closed & bit(*reason) != 0) }
+    }
+
+    /// Whether `reason` is among those for which claims are refused now.
+    pub fn is_closed_for(&self, reason: Reason) -> bool {
+        self.closed.load(Ordering::Acquire) & bit(reason) != 0
     }
 
     /// When the peer that has been silent longest was last heard, Unix milliseconds; 0: no peers.
@@ -69,6 +74,29 @@ impl Store {
             return Some(Reason::LogBehind);
         }
         (self.memory_bytes() >= self.config.max_memory_bytes).then_some(Reason::Full)
+    }
+
+    /// `now` of decisions (S2). While a start waits for the wall clock to pass what a former life may have
+    /// issued, the clock runs ahead of time itself: then the wall clock is the better `now`.
+    pub(super) fn now_ms(&self, wall_ms: u64) -> u64 {
+        if wall_ms < self.grants_from_ms { wall_ms } else { self.clock.now_ms(wall_ms) }
+    }
+
+    /// `now` for dropping the dead: the wall clock, and before everything else while this region's clock is
+    /// distrusted (S2: it drops nothing). Later than `now` is always safe here, earlier never.
+    pub(super) fn death_now_ms(&self, wall_ms: u64) -> u64 {
+        if self.gate.is_closed_for(Reason::Clock) { 0 } else { wall_ms }
+    }
+
+    /// Whether a claim would be looked at now (S7).
+    pub fn is_ready(&self, wall_ms: u64) -> bool {
+        self.unready_reason(wall_ms).is_none()
+    }
+
+    /// Why a claim would be refused now whatever its key, if it would.
+    pub fn unready_reason(&self, wall_ms: u64) -> Option<Reason> {
+        let ceiling = || (!self.below_ceiling(self.clock.now_ms(wall_ms))).then_some(Reason::Clock);
+        self.refusal(wall_ms).or_else(ceiling)
     }
 
     /// Whether the clock may issue a stamp at `ms`: not beyond its durable ceiling (S2).

@@ -115,7 +115,7 @@ impl Store {
         match record {
             Checked::Entry(key, entry) => self.join_in(key, &entry, wall_ms, log_as, scratch),
             Checked::Conflict(conflict) => {
-                let now_ms = self.clock.now_ms(wall_ms);
+                let now_ms = self.death_now_ms(wall_ms);
                 if now_ms > conflict.expires_at.saturating_add(self.config.max_drift_ms) {
                     return (false, Release::default());
                 }
@@ -139,7 +139,6 @@ impl Store {
         log_as: Option<Origin>,
         scratch: &mut Scratch,
     ) -> (bool, Release) {
-        let now_ms = self.clock.now_ms(wall_ms);
         let drift_ms = self.config.max_drift_ms;
         let policies = self.policies();
         let policy = policies.of_key(key);
@@ -157,7 +156,11 @@ impl Store {
             IndexEntry::Vacant(_) => Entry::default(),
         };
         let mut joined = ours.clone().join(theirs);
-        joined.drop_dead(now_ms, drift_ms);
+        if log_as.is_some() {
+            // Not at recovery: the parts come back one by one there, and one that is dead alone may still
+            // count beside those that follow. The sweep takes what is left.
+            joined.drop_dead(self.death_now_ms(wall_ms), drift_ms);
+        }
         if joined == ours || joined.is_empty() {
             // Known already, or dead: but what we acknowledge must be as durable as what we hold.
             return (false, side.watch.seen);

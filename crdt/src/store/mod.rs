@@ -173,7 +173,7 @@ impl Store {
 
     /// Tickets whose keys have changed since the last call: their requests are to be run again.
     pub fn take_woken(&self) -> Vec<Ticket> {
-        if self.woken_any.swap(0, Ordering::AcqRel) == 0 {
+        if self.woken_any.load(Ordering::Acquire) == 0 || self.woken_any.swap(0, Ordering::AcqRel) == 0 {
             return Vec::new();
         }
         std::mem::take(&mut *lock(&self.woken))

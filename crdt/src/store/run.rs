@@ -97,7 +97,7 @@ impl Store {
         policy: &Policy,
         emit: impl FnOnce(&Reply<'_>),
     ) -> Release {
-        let now_ms = self.clock.now_ms(wall_ms);
+        let now_ms = self.now_ms(wall_ms);
         let context = Context { stamp: self.clock.last(), now_ms, ..self.context(policy, now_ms) };
         let Some(slot) = self.index.get(&hash) else {
             emit(&Reply::Free);
@@ -186,10 +186,10 @@ impl Operation<'_, '_> {
         let store = self.store;
         let unwritten = |ran| Decided { ran, wrote: false };
         let stamp = store.clock.tick(self.wall_ms);
-        let now_ms = stamp.ms();
+        let now_ms = store.now_ms(self.wall_ms);
         let context = Context { stamp, ..store.context(self.policy, now_ms) };
         let Decision { reply, delta, loser } = decide(entry, self.request, &context);
-        if delta.is_some() && !store.below_ceiling(now_ms) {
+        if delta.is_some() && !store.below_ceiling(stamp.ms()) {
             let retry_after_ms = limits::RETRY_AFTER_MS_DEFAULT;
             emit(&Reply::Unavailable { reason: Reason::Clock, retry_after_ms });
             return unwritten(Ran::Replied(Release::default()));
@@ -207,7 +207,7 @@ impl Operation<'_, '_> {
         let Some(delta) = delta else {
             return unwritten(Ran::Replied(seen(watch, durable, 0)));
         };
-        let lsn = self.write(watch, entry, &delta, now_ms, scratch);
+        let lsn = self.write(watch, entry, &delta, scratch);
         Decided { ran: Ran::Replied(seen(watch, durable, lsn)), wrote: true }
     }
 
@@ -216,7 +216,6 @@ impl Operation<'_, '_> {
         watch: &mut Watch,
         entry: &Entry<'_>,
         delta: &Entry<'_>,
-        now_ms: u64,
         scratch: &mut Scratch,
     ) -> Lsn {
         let store = self.store;
@@ -233,7 +232,7 @@ impl Operation<'_, '_> {
         } else {
             let mut joined = entry.clone().join(delta);
             store.list_losers(key, &joined, self.policy);
-            joined.drop_dead(now_ms, store.config.max_drift_ms);
+            joined.drop_dead(store.death_now_ms(self.wall_ms), store.config.max_drift_ms);
             pack(key, &joined, &mut scratch.state);
             watch.seen.join(release(store.tail.appended(), Durable::Interval));
         }

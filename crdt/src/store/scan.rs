@@ -67,7 +67,7 @@ impl Store {
         wall_ms: u64,
     ) -> (ScanPage, Release) {
         let count = count.clamp(1, limits::SCAN_COUNT_MAX);
-        let now_ms = self.clock.now_ms(wall_ms);
+        let now_ms = self.now_ms(wall_ms);
         let (first, after) = from.map_or((0, None), |(shard, hash)| (shard, Some(hash)));
         let (mut page, mut release) = (ScanPage::default(), Release::default());
         for shard in first..self.sides.len() {
@@ -93,7 +93,7 @@ impl Store {
 
     /// Keys that two claimants hold with running leases (S4.8), up to `count`.
     pub fn contested(&self, count: usize, wall_ms: u64) -> Vec<Vec<u8>> {
-        let now_ms = self.clock.now_ms(wall_ms);
+        let now_ms = self.now_ms(wall_ms);
         let mut contested = Vec::new();
         for side in &self.sides {
             let side = lock(side);
@@ -111,7 +111,7 @@ impl Store {
     /// Sum modulo 2^128 of a keyed hash of every living key's state, the dead taken out at `wall_ms`:
     /// equal in two regions exactly if they hold the same (INV-2). Walks the whole map.
     pub fn digest(&self, wall_ms: u64) -> u128 {
-        let now_ms = self.clock.now_ms(wall_ms);
+        let now_ms = self.now_ms(wall_ms);
         let mut sum = 0u128;
         let mut record = Vec::new();
         for side in &self.sides {

@@ -17,7 +17,7 @@ impl Store {
     /// Takes the dead out of one shard at `wall_ms`; returns how many keys went. Nothing is logged:
     /// everybody's clock says the same.
     pub fn sweep(&self, shard: usize, wall_ms: u64) -> usize {
-        let now_ms = self.clock.now_ms(wall_ms);
+        let now_ms = self.death_now_ms(wall_ms);
         if shard == 0 {
             self.sweep_conflicts(now_ms);
         }

@@ -88,6 +88,7 @@ pub struct Tail {
     appended: AtomicU64,
     written: AtomicU64,
     synced: AtomicU64,
+    sync_wanted: AtomicU64,
     pending_bytes: AtomicUsize,
 }
 
@@ -104,6 +105,7 @@ impl Tail {
             appended: AtomicU64::new(before),
             written: AtomicU64::new(before),
             synced: AtomicU64::new(before),
+            sync_wanted: AtomicU64::new(0),
             pending_bytes: AtomicUsize::new(0),
         }
     }
@@ -117,6 +119,7 @@ impl Tail {
         gathering.dies_at_ms = gathering.dies_at_ms.max(dies_at_ms);
         if durable == Durable::Always {
             gathering.sync_to = lsn;
+            self.sync_wanted.store(lsn, Ordering::Release);
         }
         self.pending_bytes.store(gathering.bytes.len(), Ordering::Relaxed);
         self.appended.store(lsn, Ordering::Release);
@@ -193,6 +196,11 @@ impl Tail {
     /// The last record that the disk holds.
     pub fn synced(&self) -> Lsn {
         self.synced.load(Ordering::Acquire)
+    }
+
+    /// The last record that is to be synced before anything that depends on it leaves; 0: none yet.
+    pub fn sync_wanted(&self) -> Lsn {
+        self.sync_wanted.load(Ordering::Acquire)
     }
 
     /// Bytes that wait for their write.

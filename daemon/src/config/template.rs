@@ -165,9 +165,7 @@ const POLICIES: &str = "
 # conflict_retention = \"7d\"    # how long CONFLICTS lists a loser
 # audit = false
 # on_unavailable = \"closed\"    # or open: what the gateway does while claims are unavailable
-# These have no bound unless given:
-#   max_keys = 1000000         claims are refused beyond it
-#   max_bytes = \"256MiB\"       likewise
+# This has no bound unless given:
 #   max_staleness = \"1m\"       claims are refused when a peer was last heard longer ago
 
 # One table a namespace; what it does not set comes from [defaults].

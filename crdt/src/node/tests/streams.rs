@@ -1,0 +1,1 @@
+//! One stream between two replicas: what it survives, and what bounds it.
