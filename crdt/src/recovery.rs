@@ -7,8 +7,9 @@
 //! is the time of its birth, so that even a region that lost its disk takes one that was never used
 //! (INV-16).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::conflict::ConflictId;
 use crate::hlc::Stamp;
 use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn, RegionId};
 use crate::journal::{
@@ -127,6 +128,7 @@ pub struct Recovery {
     ceiling_ms: u64,
     stopped: bool,
     records: u64,
+    unlogged: BTreeSet<ConflictId>,
 }
 
 impl Recovery {
@@ -143,6 +145,7 @@ impl Recovery {
             ceiling_ms: 0,
             stopped: false,
             records: 0,
+            unlogged: BTreeSet::new(),
         }
     }
 
@@ -225,6 +228,7 @@ impl Recovery {
         }
         self.store.begin(incarnation, self.next_lsn, grants_from_ms);
         self.store.append_prologue(&self.memory.cursors, config.wall_ms);
+        self.store.log_conflicts(&self.unlogged);
         Recovered { store: self.store, memory: self.memory, header, new_incarnation, records: self.records }
     }
 
@@ -282,7 +286,7 @@ impl Recovery {
             Record::Entry(..) | Record::Conflict(..) => {
                 let newest = &mut self.memory.newest_stamps;
                 let visit = |entry: &crate::entry::Entry<'_>| note_newest(newest, entry);
-                self.store.recover(body, self.config.wall_ms, &mut self.scratch, visit).ok()
+                self.store.recover(body, self.config.wall_ms, &mut self.scratch, visit, &mut self.unlogged).ok()
             }
         }
     }

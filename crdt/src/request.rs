@@ -139,6 +139,14 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// The claim's token that it shows, if it is a holder's request.
+    pub fn token(&self) -> Option<&Token> {
+        match self {
+            Self::Complete { token, .. } | Self::Renew { token, .. } | Self::Release { token, .. } => Some(token),
+            Self::Claim(_) | Self::Get { .. } | Self::Forget { .. } => None,
+        }
+    }
+
     /// Whether this request alone asks for `always` (S6).
     pub fn durable(&self) -> bool {
         match *self {

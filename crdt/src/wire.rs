@@ -165,7 +165,7 @@ impl<'a> Iterator for Bodies<'a> {
 fn check_bodies(bodies: &[u8]) -> Result<(), MalformedFrame> {
     let mut walk = Bodies(bodies);
     let mut count = 0;
-    while let Some(body) = walk.next() {
+    for body in walk.by_ref() {
         count += 1;
         if body.is_empty() || body.len() > limits::RECORD_BYTES_MAX || count > limits::FRAME_RECORDS_MAX {
             return Err(MalformedFrame::Bodies);

@@ -6,20 +6,15 @@
 use std::ops::{Deref, DerefMut};
 
 /// See the module's text.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub enum Few<T> {
     /// Nothing.
+    #[default]
     None,
     /// One element.
     One(T),
     /// Several; may have shrunk to fewer again.
     Many(Vec<T>),
-}
-
-impl<T> Default for Few<T> {
-    fn default() -> Self {
-        Self::None
-    }
 }
 
 impl<T> Deref for Few<T> {

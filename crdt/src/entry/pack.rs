@@ -218,7 +218,7 @@ fn completed_after(outcome: &Outcome<'_>) -> u64 {
 }
 
 fn flags(outcome: &Outcome<'_>) -> u8 {
-    u8::from(outcome.majority) * FLAG_MAJORITY | u8::from(outcome.compensated) * FLAG_COMPENSATED
+    (u8::from(outcome.majority) * FLAG_MAJORITY) | (u8::from(outcome.compensated) * FLAG_COMPENSATED)
 }
 
 fn unpack_attempt<'a>(packed: &PackedAttempt<'a>) -> Result<Attempt<'a>, MalformedEntry> {

@@ -38,6 +38,9 @@ impl Receiving<'_> {
                 peer.queue(Frame::Pong { ping_at_ms: at_ms, at_ms: self.wall_ms }.encode());
                 if peer.received.unwrap_or_default() != sent {
                     self.ask_resend(peer);
+                } else if let Some(upto) = peer.link.as_ref().and_then(|link| link.last_ack) {
+                    // Was it lost? A sender whose window is full waits for it and sends nothing else.
+                    peer.queue(Frame::Ack { upto, resend: false }.encode());
                 }
                 Ok(())
             }
@@ -77,11 +80,15 @@ impl Receiving<'_> {
         let start = self.start_of(theirs.have);
         let everything_to = if theirs.have.is_some() { 0 } else { tip };
         let tip = Cursor { incarnation: self.store.config().incarnation, epoch: self.config.epoch, lsn: tip };
-        let sending =
+        let mut sending =
             super::peer::Sending::new(start, theirs.have.unwrap_or_default(), everything_to, tip);
         peer.acked_seq = start;
         let (incarnation, epoch) = (theirs.incarnation, theirs.epoch);
         if let Some(link) = &mut peer.link {
+            // A second hello starts over; acknowledgements of what the first brought are still under way.
+            if let Some(before) = &link.sending {
+                sending.sent_max = sending.sent_max.max(before.sent_max);
+            }
             link.sending = Some(sending);
             link.their_tip = Cursor { incarnation, epoch, lsn: theirs.tip };
             link.stalled = false;

@@ -21,10 +21,10 @@ impl Store {
         let mut carried = BTreeSet::new();
         while let Ok(body) = walk.next_body() {
             match Record::decode(body) {
-                Ok(Record::Entry(_, read)) if !carried.contains(read.key.0) => {
-                    if self.carry_key(read.key.0, now_ms) {
-                        carried.insert(read.key.0.to_vec());
-                    }
+                Ok(Record::Entry(_, read))
+                    if !carried.contains(read.key.0) && self.carry_key(read.key.0, now_ms) =>
+                {
+                    carried.insert(read.key.0.to_vec());
                 }
                 Ok(Record::Conflict(origin, conflict)) if self.lists(&conflict.id) => {
                     self.append_record(&Record::Conflict(origin, conflict), Durable::Interval);

@@ -38,6 +38,10 @@ impl Conflicts {
         listed.insert(conflict.id.clone(), conflict.clone());
         Some(conflict)
     }
+
+    pub(super) fn get(&self, id: &ConflictId) -> Option<Conflict> {
+        lock(&self.listed).get(id).cloned()
+    }
 }
 
 impl Store {

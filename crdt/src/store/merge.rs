@@ -5,10 +5,11 @@
 //! fails changes nothing.
 
 use dashmap::Entry as IndexEntry;
+use std::collections::BTreeSet;
 
 use super::run::{Scratch, pack, unpack};
 use super::{Release, Store};
-use crate::conflict::Conflict;
+use crate::conflict::{Conflict, ConflictId};
 use crate::entry::{Entry, MalformedEntry};
 use crate::hlc::Stamp;
 use crate::ids::RegionId;
@@ -91,18 +92,52 @@ impl Store {
         wall_ms: u64,
         scratch: &mut Scratch,
         mut visit: impl FnMut(&Entry<'_>),
+        unlogged: &mut BTreeSet<ConflictId>,
     ) -> Result<u64, MergeRefused> {
         let record = check(body)?;
         self.clock.observe(record.newest_stamp());
-        let dies_at_ms = match &record {
-            Checked::Entry(_, entry) => {
-                visit(entry);
-                entry.dies_at_ms()
+        match record {
+            Checked::Entry(key, entry) => {
+                visit(&entry);
+                unlogged.extend(self.recover_entry(key, &entry, wall_ms, scratch));
+                Ok(entry.dies_at_ms())
             }
-            Checked::Conflict(conflict) => conflict.expires_at,
+            Checked::Conflict(conflict) => {
+                let expires_at = conflict.expires_at;
+                unlogged.remove(&conflict.id);
+                let _ = self.apply(Checked::Conflict(conflict), wall_ms, None, scratch);
+                Ok(expires_at)
+            }
+        }
+    }
+
+    /// The conflicts that an entry of the log gives rise to and that were not known yet: their own records
+    /// may have been lost with an unsynced tail.
+    fn recover_entry(
+        &self,
+        key: &[u8],
+        entry: &Entry<'_>,
+        wall_ms: u64,
+        scratch: &mut Scratch,
+    ) -> Vec<ConflictId> {
+        let _ = self.join_in(key, entry, wall_ms, None, scratch);
+        let Some(inspected) = self.inspect(key).filter(|_| !entry.outcomes.is_empty() || entry.forgotten > Stamp::ZERO)
+        else {
+            return Vec::new();
         };
-        let _ = self.apply(record, wall_ms, None, scratch);
-        Ok(dies_at_ms)
+        let policies = self.policies();
+        let retention_ms = policies.of_key(key).conflict_retention_ms;
+        let losers = crate::conflict::losers(key, &inspected.entry(), retention_ms);
+        losers.into_iter().filter_map(|loser| self.conflicts.join(loser)).map(|joined| joined.id).collect()
+    }
+
+    /// Logs conflicts that recovery derived and the log did not hold.
+    pub(crate) fn log_conflicts(&self, ids: &BTreeSet<ConflictId>) {
+        for id in ids {
+            if let Some(conflict) = self.conflicts.get(id) {
+                self.append_record(&Record::Conflict(Origin::Own, conflict), Durable::Interval);
+            }
+        }
     }
 
     fn apply(
@@ -174,10 +209,6 @@ impl Store {
             let synced = if policy.durable == Durable::Always { lsn } else { 0 };
             self.list_losers(key, &undropped, policy);
             side.watch.seen.join(Release { written: self.tail.appended(), synced });
-        } else {
-            for conflict in crate::conflict::losers(key, &undropped, policy.conflict_retention_ms) {
-                let _ = self.conflicts.join(conflict);
-            }
         }
         let bytes_before = side.arena.bytes();
         match index {

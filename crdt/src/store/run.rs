@@ -185,6 +185,11 @@ impl Operation<'_, '_> {
     ) -> Decided {
         let store = self.store;
         let unwritten = |ran| Decided { ran, wrote: false };
+        if !self.observe_token() {
+            let retry_after_ms = limits::RETRY_AFTER_MS_DEFAULT;
+            emit(&Reply::Unavailable { reason: Reason::Clock, retry_after_ms });
+            return unwritten(Ran::Replied(Release::default()));
+        }
         let stamp = store.clock.tick(self.wall_ms);
         let now_ms = store.now_ms(self.wall_ms);
         let context = Context { stamp, ..store.context(self.policy, now_ms) };
@@ -238,6 +243,23 @@ impl Operation<'_, '_> {
         }
         store.wake(watch, self.hash);
         lsn
+    }
+
+    /// A genuine token tells of a claim that may not have arrived here: what happens now happens after it
+    /// (S1). False when its stamp runs further ahead of our wall clock than it may (S2).
+    fn observe_token(&self) -> bool {
+        let store = self.store;
+        let Some(token) = self.request.token().filter(|token| token.id.stamp > store.clock.last()) else {
+            return true;
+        };
+        if !token.verify(&store.config.keys, self.request.key()) {
+            return true; // Answered STALE in a moment.
+        }
+        if token.id.stamp.ms() > self.wall_ms.saturating_add(store.config.max_drift_ms) {
+            return false;
+        }
+        store.clock.observe(token.id.stamp);
+        true
     }
 
     fn park(&self, watch: &mut Watch) -> bool {
