@@ -104,6 +104,8 @@ pub(super) struct Link {
     pub(super) stalled: bool,
     /// Acknowledgements that wait for their durability.
     pub(super) acks: VecDeque<(Cursor, Release)>,
+    /// The last acknowledgement that left, to be said again in case it was lost.
+    pub(super) last_ack: Option<Cursor>,
 }
 
 /// See the module's text.
@@ -155,6 +157,7 @@ impl Peer {
             last_resend_ms: 0,
             stalled: false,
             acks: VecDeque::new(),
+            last_ack: None,
         });
     }
 

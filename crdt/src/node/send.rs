@@ -48,6 +48,7 @@ fn release_acks(peer: &mut Peer, store: &Store) {
         link.acks.pop_front();
     }
     if let Some(upto) = upto {
+        link.last_ack = Some(upto);
         peer.queue(Frame::Ack { upto, resend: false }.encode());
     }
 }

@@ -356,7 +356,10 @@ impl Cluster {
                 self.acks_seen += 1;
                 let receiver = &self.replicas[to];
                 assert_eq!(upto.incarnation, receiver.store.config().incarnation);
-                for (lsn, key, entry) in receiver.own.iter().filter(|(lsn, ..)| *lsn <= upto.lsn) {
+                // What is dead need not have been told at all.
+                let alive = |entry: &Entry<'_>| entry.dies_at_ms() + 500 >= self.wall_ms;
+                let told = receiver.own.iter().filter(|(lsn, _, entry)| *lsn <= upto.lsn && alive(entry));
+                for (lsn, key, entry) in told {
                     let whose = (sender.region.0, receiver.region.0);
                     assert!(
                         sender.holds_durably(key, entry),
