@@ -37,6 +37,7 @@ enum LogFormat {
 }
 
 /// Runs until a signal ends it.
+#[expect(clippy::needless_pass_by_value, reason = "every subcommand is run with its own arguments")]
 pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = match Config::load(&args.config) {
         Ok(config) => config,
@@ -45,16 +46,20 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(exit::USAGE));
         }
     };
-    // Levels of our own and quinn's: ONCED_LOG takes tracing's filter language.
-    let filter = EnvFilter::try_from_env("ONCED_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    match args.log_format {
-        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => log.json().init(),
-    }
+    init_log(args.log_format);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     lifecycle::serve(&config)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn init_log(format: LogFormat) {
+    // Levels of our own and quinn's: ONCED_LOG takes tracing's filter language.
+    let filter = EnvFilter::try_from_env("ONCED_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => log.json().init(),
+    }
 }
