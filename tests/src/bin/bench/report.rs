@@ -37,7 +37,9 @@ pub fn table(rows: &[Row], machine: &Machine, depth: Depth, seconds: f64) -> Str
     }
     let notes = rows.iter().filter(|row| !row.note.is_empty());
     lines.push(String::new());
-    lines.extend(notes.map(|row| format!("{}: {}", row.figure, row.note)));
+    let mut notes: Vec<String> = notes.map(|row| format!("{}: {}", row.figure, row.note)).collect();
+    notes.dedup();
+    lines.append(&mut notes);
     lines.push(summary(rows));
     lines.join("\n")
 }

@@ -11,7 +11,10 @@ use crate::servers::{Kind, Programs, Server, Setting};
 use crate::stats;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+/// How long the machine is looked at to tell whether it is quiet.
+const QUIET_LOOK: Duration = Duration::from_millis(100);
 /// Above this share of foreign CPU, in percent of all cores, a run is repeated.
 pub const FOREIGN_PERCENT_MAX: f64 = 10.0;
 
@@ -43,6 +46,11 @@ impl Depth {
             Depth::Quick => 1,
             Depth::Full => 5,
         }
+    }
+
+    /// How long a run waits for others to leave the machine before it begins all the same.
+    fn quiet_wait_max(self) -> Duration {
+        self.pick(Duration::ZERO, Duration::from_secs(5), Duration::from_secs(60))
     }
 
     /// One of three sizes.
@@ -171,6 +179,7 @@ impl Bench {
     pub fn quiet_run(&mut self, contender: &Contender) -> Result<Run> {
         let mut repeats = 0;
         loop {
+            self.wait_for_quiet()?;
             let folder = self.fresh_folder();
             let run = self.one_run(contender, &folder);
             // Failing to remove gigabytes of a temporary folder only costs disk until the bench ends.
@@ -181,6 +190,20 @@ impl Bench {
             }
             repeats += 1;
         }
+    }
+
+    /// Waits, within the depth's bound, until others take less than what would make a run be repeated: cheaper than
+    /// repeating it.
+    fn wait_for_quiet(&self) -> Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < self.depth.quiet_wait_max() {
+            let reading = cpu::read(&[])?;
+            std::thread::sleep(QUIET_LOOK);
+            if reading.spent()?.foreign_percent <= FOREIGN_PERCENT_MAX {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn one_run(&self, contender: &Contender, folder: &Path) -> Result<Run> {
