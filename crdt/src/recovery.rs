@@ -299,7 +299,9 @@ impl Store {
         for (peer, cursor) in cursors {
             self.append_record(&Record::Cursor(*peer, *cursor), Durable::Interval);
         }
-        let _ = self.extend_ceiling(wall_ms);
+        if self.extend_ceiling(wall_ms).is_none() {
+            self.repeat_ceiling();
+        }
     }
 }
 

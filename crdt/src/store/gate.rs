@@ -119,6 +119,14 @@ impl Store {
         Some(Release { written: lsn, synced: lsn })
     }
 
+    /// Appends the ceiling in force, or on its way, once more: the segment that holds it may be deleted.
+    pub(crate) fn repeat_ceiling(&self) {
+        let pending = lock(&self.ceiling_pending);
+        let in_force_ms = self.ceiling_ms.load(Ordering::Acquire);
+        let ceiling_ms = pending.map_or(in_force_ms, |(_, pending_ms)| in_force_ms.max(pending_ms));
+        self.append_record(&Record::Ceiling(ceiling_ms), Durable::Interval);
+    }
+
     /// Puts the pending ceiling in force once its record is synced.
     pub fn settle_ceiling(&self) {
         let mut pending = lock(&self.ceiling_pending);

@@ -1,0 +1,201 @@
+//! What the next life of a region's data may do (S2, S6).
+
+use super::*;
+
+/// Runs a second life after the first has granted some keys, its log cut to `keep` bytes of the last
+/// segment if that is asked.
+fn after(first: Life, wall_ms: u64, boot: u64, acknowledged_unsynced: bool) -> Life {
+    Life::begin(config(wall_ms, boot, acknowledged_unsynced), first.segments)
+}
+
+fn busy() -> (Life, Stamp) {
+    let mut life = first_life();
+    for n in 0..5 {
+        let _ = life.granted(&format!("k:{n}"), T0 + 1_000);
+    }
+    life.flush();
+    let last = life.store().clock().last();
+    (life, last)
+}
+
+/// S6: a process crash loses nothing: the incarnation stays, the epoch is the next.
+#[test]
+fn a_process_crash_keeps_the_incarnation_and_opens_an_epoch() {
+    for unsynced in [false, true] {
+        let (first, last) = busy();
+        let header = first.recovered.header;
+        assert!(first.recovered.new_incarnation, "a newborn");
+        let second = after(first, T0 + 1_100, 1, unsynced);
+        assert!(!second.recovered.new_incarnation);
+        assert_eq!(second.recovered.header.incarnation, header.incarnation);
+        assert_eq!(second.recovered.header.epoch, LogEpoch(header.epoch.0 + 1));
+        assert!(second.granted("next", T0 + 1_100).id.stamp > last);
+    }
+}
+
+/// S6: after a power loss a region that had acknowledged unsynced data takes a new incarnation; one
+/// that had not keeps its own.
+#[test]
+fn a_power_loss_takes_a_new_incarnation_where_data_may_be_missing() {
+    for (unsynced, stopped, renewed) in
+        [(true, false, true), (false, false, false), (true, true, false), (false, true, false)]
+    {
+        let (mut first, _) = busy();
+        if stopped {
+            first.store().append_record(&Record::Stop, Durable::Always);
+            first.flush();
+        }
+        let header = first.recovered.header;
+        let second = after(first, T0 + 5_000, 2, unsynced);
+        assert_eq!(
+            second.recovered.new_incarnation, renewed,
+            "unsynced {unsynced}, stopped in order {stopped}"
+        );
+        assert_eq!(second.recovered.header.incarnation > header.incarnation, renewed);
+        assert_eq!(second.recovered.header.boot, 2);
+        assert!(second.recovered.header.epoch > header.epoch);
+    }
+}
+
+/// An orderly stop counts only for what was the end of the log.
+#[test]
+fn a_stop_followed_by_anything_is_no_stop() {
+    let (mut first, _) = busy();
+    first.store().append_record(&Record::Stop, Durable::Always);
+    let _ = first.granted("after the stop", T0 + 1_000);
+    first.flush();
+    assert!(after(first, T0 + 5_000, 2, true).recovered.new_incarnation);
+}
+
+/// INV-16: whatever the wall clock says, an incarnation is never used again.
+#[test]
+fn incarnations_grow_even_if_the_wall_clock_does_not() {
+    let mut segments = Vec::new();
+    let mut last = Incarnation(0);
+    for (boot, wall_ms) in [T0, T0 + 10, T0 - 60_000, T0 - 60_000, T0 + 100_000].into_iter().enumerate() {
+        let life = Life::begin(config(wall_ms, boot as u64, true), segments);
+        assert!(life.recovered.new_incarnation);
+        assert!(life.recovered.header.incarnation > last, "at {wall_ms}");
+        last = life.recovered.header.incarnation;
+        segments = life.segments;
+    }
+    let lost_disk = Life::begin(config(T0 + 200_000, 9, true), Vec::new());
+    assert!(lost_disk.recovered.header.incarnation > last, "its number is the time of its birth");
+}
+
+/// INV-9: stamps exceed all before, though the wall clock stepped back, after crash and power loss.
+#[test]
+fn stamps_exceed_all_before_whatever_the_wall_clock_says() {
+    for (boot, unsynced) in [(1, false), (1, true), (2, false), (2, true)] {
+        let (first, _) = busy();
+        // Issued and lost: nothing of these reaches the disk. Their stamps may have been seen.
+        let lost = first.granted("lost", T0 + 1_200).id.stamp;
+        let wall_ms = T0 - 40_000;
+        let mut second = after(first, wall_ms, boot, unsynced);
+        let mut now_ms = wall_ms;
+        let token = loop {
+            now_ms += 100;
+            second.flush();
+            if let ("GRANTED", Some(token)) = second.claim("next", now_ms) {
+                break token;
+            }
+            assert!(now_ms < T0 + 60_000, "it grants again at last");
+        };
+        let kept = Stamp::from_parts(T0 + 1_000, 0);
+        assert!(token.id.stamp > kept, "boot {boot}: {:?} after {kept:?}", token.id.stamp);
+        if boot == 2 {
+            assert!(token.id.stamp > lost, "what a power loss took had issued {lost:?}");
+        }
+    }
+}
+
+/// S2: after a power loss nothing is granted before the wall clock has passed the synced ceiling, and
+/// after a new birth not before max_drift is over.
+#[test]
+fn grants_wait_for_the_ceiling_of_the_former_life() {
+    let ceiling = T0 + 1_000 + crate::limits::CEILING_AHEAD_MS;
+    for (unsynced, from_ms) in [(false, ceiling), (true, ceiling)] {
+        let (first, _) = busy();
+        let mut second = after(first, T0 + 1_100, 2, unsynced);
+        let mut claim = |wall_ms| {
+            let _ = second.store().extend_ceiling(wall_ms);
+            second.flush();
+            second.claim(&format!("at:{wall_ms}"), wall_ms).0
+        };
+        assert_eq!(claim(T0 + 1_100), "UNAVAILABLE");
+        assert_eq!(claim(from_ms - 1), "UNAVAILABLE", "unsynced {unsynced}");
+        assert_eq!(claim(from_ms + 1), "GRANTED", "unsynced {unsynced}");
+    }
+    let newborn = Life::begin(config(T0, 1, true), Vec::new());
+    assert_eq!(newborn.claim("k", T0 + 499).0, "UNAVAILABLE");
+    assert_eq!(newborn.claim("k", T0 + 500).0, "GRANTED");
+}
+
+/// S2: the clock issues nothing beyond the ceiling that is synced, so that the ceiling bounds whatever
+/// a power loss can take.
+#[test]
+fn nothing_is_issued_beyond_the_synced_ceiling() {
+    let mut life = first_life();
+    let ceiling = T0 + 1_000 + crate::limits::CEILING_AHEAD_MS;
+    let run = |life: &Life, key: &str, wall_ms| {
+        life.run(Request::Claim(Claim { key: key.as_bytes(), ..Claim::default() }), wall_ms).0
+    };
+    let ahead = life.store().clock().last();
+    assert!(ahead.ms() <= ceiling);
+    assert_eq!(run(&life, "within", T0 + crate::limits::CEILING_AHEAD_MS), "GRANTED");
+    assert_eq!(run(&life, "beyond", ceiling + 1), "UNAVAILABLE");
+    assert!(life.store().extend_ceiling(ceiling + 1).is_some());
+    life.write();
+    life.store().settle_ceiling();
+    assert_eq!(run(&life, "beyond", ceiling + 1), "UNAVAILABLE", "written is not synced");
+    life.flush();
+    assert_eq!(run(&life, "beyond", ceiling + 1), "GRANTED");
+}
+
+/// S6, S7: cursors come back with their log; a new incarnation starts them over; deleting old segments
+/// loses none.
+#[test]
+fn cursors_are_kept_as_long_as_their_incarnation() {
+    let cursor = Cursor { incarnation: Incarnation(5), epoch: LogEpoch(3), lsn: 70 };
+    let with_cursor = || {
+        let mut life = first_life();
+        life.store().append_record(&Record::Cursor(RegionId(2), cursor), Durable::Interval);
+        life.flush();
+        life
+    };
+    let crashed = after(with_cursor(), T0 + 1_100, 1, true);
+    assert_eq!(crashed.recovered.memory.cursors.get(&RegionId(2)), Some(&cursor));
+    let third = Life::begin(config(T0 + 1_200, 1, true), crashed.segments[1..].to_vec());
+    assert_eq!(third.recovered.memory.cursors.get(&RegionId(2)), Some(&cursor), "every start says it anew");
+    let renewed = after(with_cursor(), T0 + 5_000, 2, true);
+    assert!(renewed.recovered.memory.cursors.is_empty(), "what we sent and lost is fetched again");
+    let fourth = Life::begin(config(T0 + 5_100, 2, true), renewed.segments);
+    assert!(fourth.recovered.memory.cursors.is_empty(), "nor do the former life's cursors come back later");
+}
+
+/// The epochs of this incarnation, each with its first record: what an old cursor is judged by.
+#[test]
+fn epochs_of_this_incarnation_are_remembered() {
+    let (first, _) = busy();
+    let second = after(first, T0 + 1_100, 1, true);
+    let third = Life::begin(config(T0 + 1_200, 1, true), second.segments);
+    let known: Vec<(LogEpoch, Lsn)> =
+        third.segments.iter().map(|(header, _)| (header.epoch, header.first_lsn)).collect();
+    assert_eq!(third.recovered.memory.epochs, known);
+    let reborn = Life::begin(config(T0 + 9_000, 2, true), third.segments);
+    assert_eq!(
+        reborn.recovered.memory.epochs,
+        [(reborn.recovered.header.epoch, reborn.recovered.header.first_lsn)]
+    );
+}
+
+/// A rotated segment repeats the ceiling that is in force: the one that held it may be deleted.
+#[test]
+fn a_rotation_carries_the_ceiling_over() {
+    let mut life = first_life();
+    life.rotate(T0 + 1_000);
+    let ceiling = T0 + 1_000 + crate::limits::CEILING_AHEAD_MS;
+    let rest = vec![life.segments.pop().expect("rotated")];
+    let again = Life::begin(config(T0 + 1_100, 2, false), rest);
+    assert!(again.store().clock().last().ms() >= ceiling, "stamps up to {ceiling} may have been issued");
+}
