@@ -14,8 +14,12 @@ pub const NOTE_BYTES_MAX: usize = 4 * 1024;
 pub const OUTCOME_BYTES_MAX: usize = 1024 * 1024;
 /// Outcome bytes allowed when the policy says nothing (S8).
 pub const OUTCOME_BYTES_DEFAULT: usize = 64 * 1024;
-/// Outcomes stored for one key (S3). Further losers are listed as conflicts without their bytes.
+/// Outcomes of one key that a COMPLETE adds to (S3). Further losers are listed as conflicts without their
+/// bytes.
 pub const OUTCOMES_MAX: usize = 8;
+/// Outcomes of one key that a join keeps: regions that each added up to [`OUTCOMES_MAX`] while they were
+/// cut off hold more when they meet. A smaller bound here would make the join depend on its order.
+pub const OUTCOMES_JOINED_MAX: usize = 64;
 /// Attempts one entry may hold: one a region and incarnation. Beyond it a frame is refused.
 pub const ATTEMPTS_MAX: usize = 64;
 

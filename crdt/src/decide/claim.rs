@@ -104,11 +104,6 @@ fn grant<'e>(
     claim: &Claim<'e>,
     context: &Context<'_>,
 ) -> Decision<'e> {
-    if is_full(entry) && !entry.is_past(context.now_ms, context.max_drift_ms) {
-        // Void outcomes still take their places: this claim's would be the one dropped (S3).
-        let retry_after_ms = limits::RETRY_AFTER_MS_DEFAULT;
-        return Decision::answer(Reply::Unavailable { reason: Reason::Full, retry_after_ms });
-    }
     let id = context.own_claim();
     let retention_ms = claim.retention_ms.unwrap_or(context.policy.retention_ms);
     let seen = entry.attempts.iter().map(|a| a.expires_at).chain(entry.outcomes.iter().map(|o| o.expires_at));
@@ -127,11 +122,6 @@ fn grant<'e>(
     // Through the join, because our own slot may be among the abandoned: the newer claim replaces it.
     let delta = delta.join(&Entry::of_attempt(attempt));
     Decision::write(granted(claim.key, &attempt, context), delta)
-}
-
-/// Whether a further outcome would find no place in `entry` (S3).
-pub(super) fn is_full(entry: &Entry<'_>) -> bool {
-    entry.outcomes.len() >= limits::OUTCOMES_MAX
 }
 
 fn granted<'e>(key: &[u8], attempt: &Attempt<'_>, context: &Context<'_>) -> Reply<'e> {

@@ -1,6 +1,5 @@
 //! COMPLETE, RENEW, RELEASE (S4.2–S4.4): what a holder may still do, judged by its token.
 
-use super::claim::is_full;
 use super::{Context, Decision};
 use crate::conflict::{self, Conflict, ConflictId};
 use crate::entry::{Attempt, Entry, Outcome, Phase, Winner};
@@ -38,13 +37,7 @@ pub(super) fn complete<'e>(
         bytes,
         expires_at: token.expires_at,
     };
-    if is_full(entry) {
-        let Winner::Settled(winner) = entry.winner() else {
-            // FORGET has voided those that fill it while this claim ran. What would be dropped from the
-            // entry must not be called COMPLETED; there is room once the void ones are past.
-            let retry_after_ms = limits::RETRY_AFTER_MS_DEFAULT;
-            return Decision::answer(Reply::Unavailable { reason: Reason::Full, retry_after_ms });
-        };
+    if let (true, Winner::Settled(winner)) = (entry.outcomes.len() >= limits::OUTCOMES_MAX, entry.winner()) {
         let loser = overflowing(key, &outcome, winner, context);
         return Decision { reply: superseded_by(winner, token), delta: None, loser: Some(loser) };
     }

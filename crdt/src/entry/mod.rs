@@ -8,7 +8,7 @@
 //! Entries borrow their bytes from wherever they were read (a packed record of the map, a frame, a
 //! request): an operation decodes, decides, joins and packs again without copying an outcome twice.
 //!
-//! Must never: read a clock in a join, keep more than [`limits::OUTCOMES_MAX`] outcomes.
+//! Must never: read a clock in a join, keep more than [`limits::OUTCOMES_JOINED_MAX`] outcomes.
 
 mod few;
 mod pack;
@@ -137,7 +137,13 @@ impl<'a> Entry<'a> {
     }
 
     /// The least entry that contains both (INV-1).
-    pub fn join(mut self, other: &Entry<'a>) -> Self {
+    pub fn join(self, other: &Entry<'a>) -> Self {
+        self.union(other).settled()
+    }
+
+    /// The parts of both, those that no longer count included: what losers are derived from. Everything
+    /// else wants [`Self::join`].
+    pub fn union(mut self, other: &Entry<'a>) -> Self {
         for attempt in other.attempts.iter() {
             self.join_attempt(attempt);
         }
@@ -162,15 +168,26 @@ impl<'a> Entry<'a> {
             Ok(at) => self.outcomes[at] = same_outcome(&self.outcomes[at], theirs),
             Err(at) => self.outcomes.insert(at, *theirs),
         }
-        if self.outcomes.len() > limits::OUTCOMES_MAX {
-            // Keeping the first N of a total order over what never changes is itself a join.
-            let last = |outcome: &Outcome<'_>| (outcome.completed, outcome.region, outcome.slot());
-            if let Some((at, _)) =
-                self.outcomes.iter().enumerate().max_by(|(_, a), (_, b)| last(a).cmp(&last(b)))
-            {
-                self.outcomes.remove(at);
-            }
+    }
+
+    /// Without outcomes that are void or superseded, which can never count again whatever is joined in
+    /// later, and with at most [`limits::OUTCOMES_JOINED_MAX`] of the others. Keeping the void ones would let them
+    /// crowd out the living; and what FORGET erases is to be gone (S4.6).
+    pub fn settled(mut self) -> Self {
+        if self.outcomes.is_empty() {
+            return self;
         }
+        let newest_ms = self.newest_claim_ms();
+        let forgotten = self.forgotten;
+        self.outcomes.retain(|o| o.claim.stamp > forgotten && newest_ms < o.expires_at);
+        while self.outcomes.len() > limits::OUTCOMES_JOINED_MAX {
+            // A memory bound against hostile peers; honest regions stay far below it.
+            let last = |outcome: &Outcome<'_>| (outcome.completed, outcome.region, outcome.slot());
+            let by_order = self.outcomes.iter().enumerate().max_by(|(_, a), (_, b)| last(a).cmp(&last(b)));
+            let Some((at, _)) = by_order else { break };
+            self.outcomes.remove(at);
+        }
+        self
     }
 
     /// Takes out what is dead at `now` (S3 Expiry): past its expiry by more than `max_drift_ms` *and*

@@ -295,7 +295,7 @@ fn checked_outcome(outcome: Outcome<'_>, flags: u8) -> Result<Outcome<'_>, Malfo
 }
 
 fn unpack_general<'a>(general: &PackedGeneral<'a>) -> Result<Entry<'a>, MalformedEntry> {
-    if general.attempts.len() > limits::ATTEMPTS_MAX || general.outcomes.len() > limits::OUTCOMES_MAX {
+    if general.attempts.len() > limits::ATTEMPTS_MAX || general.outcomes.len() > limits::OUTCOMES_JOINED_MAX {
         return Err(MalformedEntry::Bounds);
     }
     let attempts = general.attempts.iter().map(unpack_attempt).collect::<Result<Few<_>, _>>()?;

@@ -7,8 +7,9 @@
 
 use std::collections::BTreeSet;
 
-use super::run::unpack;
+use super::run::{pack, unpack};
 use super::{Store, lock};
+use crate::entry::Entry;
 use crate::journal::{self, Origin, Record, Records};
 use crate::policy::Durable;
 
@@ -41,14 +42,21 @@ impl Store {
         let mut side = self.side(hash);
         let record = side.arena.get(*slot).to_vec();
         let (_, mut entry) = unpack(&record);
-        let dies_at_ms = entry.dies_at_ms();
         entry.drop_dead(now_ms, self.config.max_drift_ms);
         if entry.is_empty() {
             return false;
         }
+        // Part by part: the whole of a contested key might exceed the bound of a record.
         let kind = journal::entry_kind(Origin::Own);
-        let lsn = self.tail.append(kind, &record, dies_at_ms, Durable::Interval);
-        side.watch.seen.written = lsn;
+        let attempts = entry.attempts.iter().map(|attempt| Entry::of_attempt(*attempt));
+        let outcomes = entry.outcomes.iter().map(|outcome| Entry::of_outcome(*outcome));
+        let forgotten = Entry { forgotten: entry.forgotten, ..Entry::default() };
+        let mut part_record = Vec::new();
+        for part in attempts.chain(outcomes).chain([forgotten]).filter(|part| !part.is_empty()) {
+            pack(key, &part, &mut part_record);
+            let lsn = self.tail.append(kind, &part_record, part.dies_at_ms(), Durable::Interval);
+            side.watch.seen.written = lsn;
+        }
         true
     }
 

@@ -78,7 +78,7 @@ impl Store {
 
     /// `now` of decisions (S2). While a start waits for the wall clock to pass what a former life may have
     /// issued, the clock runs ahead of time itself: then the wall clock is the better `now`.
-    pub(super) fn now_ms(&self, wall_ms: u64) -> u64 {
+    pub fn now_ms(&self, wall_ms: u64) -> u64 {
         if wall_ms < self.grants_from_ms { wall_ms } else { self.clock.now_ms(wall_ms) }
     }
 

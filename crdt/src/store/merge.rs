@@ -53,6 +53,15 @@ pub enum MergeRefused {
     },
 }
 
+/// What joining one entry did.
+#[derive(Debug, Default)]
+struct Joined {
+    news: bool,
+    /// Losers that were not listed before.
+    listed: Vec<ConflictId>,
+    release: Release,
+}
+
 /// One record off the wire, decoded and checked.
 enum Checked<'a> {
     Entry(&'a [u8], Entry<'a>),
@@ -99,7 +108,7 @@ impl Store {
         match record {
             Checked::Entry(key, entry) => {
                 visit(&entry);
-                unlogged.extend(self.recover_entry(key, &entry, wall_ms, scratch));
+                unlogged.extend(self.join_in(key, &entry, wall_ms, None, scratch).listed);
                 Ok(entry.dies_at_ms())
             }
             Checked::Conflict(conflict) => {
@@ -109,26 +118,6 @@ impl Store {
                 Ok(expires_at)
             }
         }
-    }
-
-    /// The conflicts that an entry of the log gives rise to and that were not known yet: their own records
-    /// may have been lost with an unsynced tail.
-    fn recover_entry(
-        &self,
-        key: &[u8],
-        entry: &Entry<'_>,
-        wall_ms: u64,
-        scratch: &mut Scratch,
-    ) -> Vec<ConflictId> {
-        let _ = self.join_in(key, entry, wall_ms, None, scratch);
-        let Some(inspected) = self.inspect(key).filter(|_| !entry.outcomes.is_empty() || entry.forgotten > Stamp::ZERO)
-        else {
-            return Vec::new();
-        };
-        let policies = self.policies();
-        let retention_ms = policies.of_key(key).conflict_retention_ms;
-        let losers = crate::conflict::losers(key, &inspected.entry(), retention_ms);
-        losers.into_iter().filter_map(|loser| self.conflicts.join(loser)).map(|joined| joined.id).collect()
     }
 
     /// Logs conflicts that recovery derived and the log did not hold.
@@ -148,7 +137,10 @@ impl Store {
         scratch: &mut Scratch,
     ) -> (bool, Release) {
         match record {
-            Checked::Entry(key, entry) => self.join_in(key, &entry, wall_ms, log_as, scratch),
+            Checked::Entry(key, entry) => {
+                let joined = self.join_in(key, &entry, wall_ms, log_as, scratch);
+                (joined.news, joined.release)
+            }
             Checked::Conflict(conflict) => {
                 let now_ms = self.death_now_ms(wall_ms);
                 if now_ms > conflict.expires_at.saturating_add(self.config.max_drift_ms) {
@@ -173,7 +165,7 @@ impl Store {
         wall_ms: u64,
         log_as: Option<Origin>,
         scratch: &mut Scratch,
-    ) -> (bool, Release) {
+    ) -> Joined {
         let drift_ms = self.config.max_drift_ms;
         let policies = self.policies();
         let policy = policies.of_key(key);
@@ -184,13 +176,19 @@ impl Store {
             IndexEntry::Occupied(occupied) => {
                 let (stored_key, entry) = unpack(side.arena.get(*occupied.get()));
                 if stored_key != key {
-                    return (false, Release::default());
+                    return Joined::default();
                 }
                 entry
             }
             IndexEntry::Vacant(_) => Entry::default(),
         };
-        let mut joined = ours.clone().join(theirs);
+        let union = ours.clone().union(theirs);
+        // Before anything else: an outcome that no longer counts is not kept, but its double execution is.
+        let listed = self.list_losers(key, &union, policy, log_as.is_some());
+        if log_as.is_some() && !listed.is_empty() {
+            side.watch.seen.join(Release { written: self.tail.appended(), synced: 0 });
+        }
+        let mut joined = union.settled();
         if log_as.is_some() {
             // Not at recovery: the parts come back one by one there, and one that is dead alone may still
             // count beside those that follow. The sweep takes what is left.
@@ -198,17 +196,15 @@ impl Store {
         }
         if joined == ours || joined.is_empty() {
             // Known already, or dead: but what we acknowledge must be as durable as what we hold.
-            return (false, side.watch.seen);
+            return Joined { news: !listed.is_empty(), listed, release: side.watch.seen };
         }
-        let undropped = ours.join(theirs);
         pack(key, &joined, &mut scratch.state);
         if let Some(origin) = log_as {
             pack(key, theirs, &mut scratch.delta);
             let kind = journal::entry_kind(origin);
             let lsn = self.tail.append(kind, &scratch.delta, theirs.dies_at_ms(), policy.durable);
             let synced = if policy.durable == Durable::Always { lsn } else { 0 };
-            self.list_losers(key, &undropped, policy);
-            side.watch.seen.join(Release { written: self.tail.appended(), synced });
+            side.watch.seen.join(Release { written: lsn, synced });
         }
         let bytes_before = side.arena.bytes();
         match index {
@@ -223,7 +219,7 @@ impl Store {
             }
         }
         self.wake(&mut side.watch, hash);
-        (true, side.watch.seen)
+        Joined { news: true, listed, release: side.watch.seen }
     }
 }
 

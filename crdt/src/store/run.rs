@@ -3,7 +3,7 @@
 use dashmap::Entry as IndexEntry;
 
 use super::{Release, Side, Store, Ticket, Watch, lock};
-use crate::conflict;
+use crate::conflict::{self, ConflictId};
 use crate::decide::{Context, Decision, decide};
 use crate::entry::{Bytes, Entry, Packed};
 use crate::hash::KeyHash;
@@ -136,11 +136,28 @@ impl Store {
         }
     }
 
-    /// Logs the losers of a joined entry that were not listed yet; the caller holds the shard.
-    pub(super) fn list_losers(&self, key: &[u8], joined: &Entry<'_>, policy: &Policy) {
-        for conflict in conflict::losers(key, joined, policy.conflict_retention_ms) {
-            self.list_conflict(conflict, Origin::Own);
+    /// Lists, and logs unless the log is being read back, the losers of a union that were not listed yet;
+    /// the caller holds the shard.
+    pub(super) fn list_losers(
+        &self,
+        key: &[u8],
+        union: &Entry<'_>,
+        policy: &Policy,
+        logged: bool,
+    ) -> Vec<ConflictId> {
+        let mut listed = Vec::new();
+        for conflict in conflict::losers(key, union, policy.conflict_retention_ms) {
+            let id = conflict.id.clone();
+            let news = if logged {
+                self.list_conflict(conflict, Origin::Own).is_some()
+            } else {
+                self.conflicts.join(conflict).is_some()
+            };
+            if news {
+                listed.push(id);
+            }
         }
+        listed
     }
 
     pub(super) fn list_conflict(&self, conflict: conflict::Conflict, origin: Origin) -> Option<Lsn> {
@@ -235,8 +252,9 @@ impl Operation<'_, '_> {
             scratch.state.clear();
             scratch.state.extend_from_slice(&scratch.delta);
         } else {
-            let mut joined = entry.clone().join(delta);
-            store.list_losers(key, &joined, self.policy);
+            let union = entry.clone().union(delta);
+            store.list_losers(key, &union, self.policy, true);
+            let mut joined = union.settled();
             joined.drop_dead(store.death_now_ms(self.wall_ms), store.config.max_drift_ms);
             pack(key, &joined, &mut scratch.state);
             watch.seen.join(release(store.tail.appended(), Durable::Interval));
