@@ -16,6 +16,8 @@ pub const IDLE_TIMEOUT_US: u64 = 300_000;
 pub const RECONNECT_US: u64 = 60_000;
 /// Frames of ended sessions that are kept for replaying, a direction.
 pub const REPLAY_FRAMES_MAX: usize = 16;
+/// Copies of real entries kept for the join laws, a key.
+pub const COPIES_MAX: usize = 8;
 /// Every so many seeds a swarm runs a seed twice and compares the traces (INV-18).
 pub const TWICE_EVERY: u64 = 20;
 /// Seeds within which every planted bug must be caught.

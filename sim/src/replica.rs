@@ -135,7 +135,12 @@ impl Replica {
 
     /// The region's `now` (S2), Unix ms.
     pub fn now(&self, wall: Millis) -> Millis {
-        self.store.clock().now_ms(wall)
+        self.store.now_ms(wall)
+    }
+
+    /// The region refuses claims because of its clock.
+    pub fn distrusts_clock(&self) -> bool {
+        self.store.gate.is_closed_for(crdt::request::Reason::Clock)
     }
 
     /// The end of the log, durable or not.
@@ -315,7 +320,7 @@ pub fn read_log(disk: &Disk, request: ReadRequest, written: Lsn, bytes_max: usiz
 
 /// What a frame says that the oracle wants to know.
 pub enum Said {
-    /// Its receiver's log is durably held up to here.
+    /// Its receiver's log is held up to here.
     Holds {
         /// In which life of the receiver's data.
         incarnation: u32,
@@ -323,8 +328,8 @@ pub enum Said {
         epoch: u32,
         /// Up to where.
         lsn: Lsn,
-        /// It is a hello and not an acknowledgement.
-        hello: bool,
+        /// And durably: it is an acknowledgement, no hello and no wish to have something again.
+        durable: bool,
     },
     /// Records of the sender's log up to here.
     Records(Lsn),
@@ -338,13 +343,14 @@ pub enum Said {
 pub fn said(bytes: &[u8]) -> Said {
     use crdt::wire::Frame;
     match Frame::decode(bytes) {
-        Ok(Frame::Ack { upto, .. }) => {
-            Said::Holds { incarnation: upto.incarnation.0, epoch: upto.epoch.0, lsn: upto.lsn, hello: false }
+        Ok(Frame::Ack { upto, resend }) => {
+            let (incarnation, epoch) = (upto.incarnation.0, upto.epoch.0);
+            Said::Holds { incarnation, epoch, lsn: upto.lsn, durable: !resend }
         }
         Ok(Frame::Hello(hello)) => match hello.have {
             Some(have) => {
                 let (incarnation, epoch) = (have.incarnation.0, have.epoch.0);
-                Said::Holds { incarnation, epoch, lsn: have.lsn, hello: true }
+                Said::Holds { incarnation, epoch, lsn: have.lsn, durable: false }
             }
             None => Said::Hello,
         },

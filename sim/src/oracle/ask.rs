@@ -166,6 +166,10 @@ pub struct Decision {
     pub at_us: u64,
     /// The region's `now` (S2), Unix ms.
     pub now: Millis,
+    /// The latest time by which the region may have dropped the dead, Unix ms.
+    pub dead_by: Millis,
+    /// The region trusts its clock.
+    pub trusted: bool,
     /// The request.
     pub ask: Ask,
     /// The answer, decided and perhaps not yet told.

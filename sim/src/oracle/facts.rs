@@ -186,6 +186,13 @@ impl View {
         attempts.chain(self.outcomes.iter().cloned().map(Part::Outcome)).chain(forgotten)
     }
 
+    /// Without the outcomes that are void or superseded: they take no part in the winner, their losers
+    /// are listed apart from the entry, and a region need not keep them.
+    pub fn pruned(&self) -> Self {
+        let counts = |o: &&OutcomeFact| super::winner::counts(self, o.claim, o.expires_at);
+        Self { outcomes: self.outcomes.iter().filter(counts).cloned().collect(), ..self.clone() }
+    }
+
     /// The same parts in one order, so that views compare.
     pub fn sorted(mut self) -> Self {
         self.attempts.sort_by_key(|a| a.claim);

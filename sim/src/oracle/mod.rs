@@ -32,7 +32,7 @@ use ask::{Answer, Decision};
 use claims::Rules;
 use facts::{Key, Lsn, Millis, Region, View};
 use ledger::{Accepted, Ledger};
-use sight::{Look, Sight, covers, describe, may_be_dead};
+use sight::{Look, Sight, covers, describe};
 use violation::{Violation, clause};
 
 /// What must be durable before an answer may be told.
@@ -58,8 +58,9 @@ pub struct Oracle {
     sights: BTreeMap<Region, Vec<Sight>>,
     stamps: BTreeMap<Region, writes::Stamps>,
     ledger: Ledger,
-    /// How many of a region's accepted parts each peer has been checked to hold.
-    delivered: BTreeMap<(Region, Region), usize>,
+    /// How many of a region's accepted parts each peer has been checked to hold: by region, peer and
+    /// whether durably.
+    delivered: BTreeMap<(Region, Region, bool), usize>,
 }
 
 impl Oracle {
@@ -90,15 +91,15 @@ impl Oracle {
 
     /// A request was decided.
     pub fn decided(&mut self, decision: &Decision) -> Result<Receipt, Violation> {
-        let Decision { region, key, at_us, now, lsn_before, lsn_after, .. } = *decision;
-        self.look(&Look { region, key, at_us, now, lsn: lsn_before, view: &decision.before })?;
+        let Decision { region, key, at_us, dead_by, trusted, lsn_before, lsn_after, .. } = *decision;
+        self.look(&Look { region, key, at_us, now: dead_by, trusted, lsn: lsn_before, view: &decision.before })?;
         let saw = self.sight(region, key).needs_lsn();
         let unknown_on_lease_end = self.unknown_on_lease_end[key];
         claims::check(decision, Rules { max_drift: self.max_drift, unknown_on_lease_end })?;
         let parts = writes::accepted(decision)?;
         self.stamps.entry(region).or_default().issue(decision, &parts)?;
         answers::check(decision, self.max_drift)?;
-        self.look(&Look { region, key, at_us, now, lsn: lsn_after, view: &decision.after })?;
+        self.look(&Look { region, key, at_us, now: dead_by, trusted, lsn: lsn_after, view: &decision.after })?;
         let wrote = !parts.is_empty();
         for part in parts {
             let (doubtful, acknowledged) = (false, false);
@@ -129,31 +130,39 @@ impl Oracle {
         Ok(())
     }
 
-    /// `to` acknowledges `from`'s log up to `lsn`: whatever `from` accepted until then is held by `to`
-    /// (INV-5: what was delivered is known), and durably: within the first `written` records of `to`'s
-    /// own log (INV-7). `view` shows `to`'s entries, `now` is `to`'s.
+    /// `to` says that it holds `from`'s log up to `lsn`: whatever `from` accepted until then is held by
+    /// `to` (INV-5: what was delivered is known); where it says so durably, within the first `written`
+    /// records of its own log (INV-7), which ends at `appended`. `view` shows `to`'s entries, `now` is `to`'s.
     pub fn acknowledged(
         &mut self,
         (from, to): (Region, Region),
-        (lsn, written): (Lsn, Lsn),
-        (at_us, now): (u64, Millis),
+        (lsn, written, appended): (Lsn, Option<Lsn>, Lsn),
+        (at_us, now, trusted): (u64, Millis, bool),
         mut view: impl FnMut(Key) -> View,
     ) -> Result<(), Violation> {
-        let skip = self.delivered.get(&(from, to)).copied().unwrap_or(0);
+        let stream = (from, to, written.is_some());
+        let skip = self.delivered.get(&stream).copied().unwrap_or(0);
         let mut checked = skip;
         for accepted in self.ledger.since(from, skip, lsn) {
             checked += 1;
             let held = view(accepted.key);
+            let keys = self.unknown_on_lease_end.len();
+            let sights = self.sights.entry(to).or_insert_with(|| vec![Sight::default(); keys]);
+            let sight = &mut sights[accepted.key];
+            let look = Look { region: to, key: accepted.key, at_us, now, trusted, lsn: appended, view: &held };
+            sight.look(&look, self.max_drift)?;
             if covers(&held, &accepted.part) {
-                let keys = self.unknown_on_lease_end.len();
-                let sights = self.sights.entry(to).or_insert_with(|| vec![Sight::default(); keys]);
-                sights[accepted.key].hold(&accepted.part, written);
+                if let Some(written) = written {
+                    sight.hold(&accepted.part, written);
+                }
                 continue;
             }
             let mut all = held.clone();
             all.add(&accepted.part);
-            let crowded = held.outcomes.len() >= 8;
-            if crowded || may_be_dead(&all, &accepted.part, now, self.max_drift) {
+            let idle = |o: &facts::OutcomeFact| held.outcomes.len() >= 8 || !winner::counts(&all, o.claim, o.expires_at);
+            let crowded = matches!(&accepted.part, facts::Part::Outcome(o) if idle(o));
+            // What has expired by now may have come when all of its key was dead, and been refused.
+            if crowded || now > accepted.part.expires_at().saturating_add(self.max_drift) {
                 continue;
             }
             let story = [
@@ -163,7 +172,7 @@ impl Oracle {
             let (key, regions) = (Some(accepted.key), vec![from, to]);
             return Err(Violation { invariant: "INV-5", clause: clause::INV_5, key, at_us, regions, story });
         }
-        self.delivered.insert((from, to), checked);
+        self.delivered.insert(stream, checked);
         Ok(())
     }
 
@@ -171,7 +180,7 @@ impl Oracle {
     pub fn crashed(&mut self, region: Region, kept: Lsn) {
         self.ledger.crash(region, kept);
         self.sights.entry(region).or_default().iter_mut().for_each(|sight| sight.crash(kept));
-        self.delivered.retain(|(from, _), _| *from != region);
+        self.delivered.retain(|(from, ..), _| *from != region);
     }
 
     /// All regions are healed and quiet.

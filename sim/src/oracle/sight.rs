@@ -10,7 +10,7 @@
 
 use super::facts::{Key, Lsn, Millis, Part, Region, View};
 use super::violation::{Violation, clause};
-use super::winner::{Verdict, all_past, is_superseded, is_void, outranks, winner};
+use super::winner::{Verdict, all_past, counts, is_superseded, is_void, outranks, winner};
 
 /// A part and where in the region's log it was written.
 #[derive(Clone, Debug)]
@@ -43,8 +43,10 @@ pub struct Look<'a> {
     pub key: Key,
     /// Virtual microseconds.
     pub at_us: u64,
-    /// The region's `now` (S2), Unix ms.
+    /// The latest time by which the region may have dropped the dead, Unix ms.
     pub now: Millis,
+    /// The region trusts its clock. While it does not, it drops nothing (S2), also not off the wire.
+    pub trusted: bool,
     /// The end of the region's log, whether durable or not.
     pub lsn: Lsn,
     /// What is there.
@@ -148,6 +150,11 @@ impl Sight {
             if covers(look.view, &part) {
                 continue;
             }
+            // An outcome that does not count need not be kept (see `View::pruned`).
+            if matches!(&part, Part::Outcome(o) if !counts(&all, o.claim, o.expires_at)) {
+                died = true;
+                continue;
+            }
             let forgets = matches!(part, Part::Forgotten(_));
             if forgets || !(died_whole || may_be_dead(&all, &part, look.now, max_drift)) {
                 return Err(self.lost(look, &part));
@@ -186,10 +193,16 @@ impl Sight {
             self.buried.contains(claim) && !self.expected.claims().any(|known| known == *claim)
         };
         let Some(claim) = look.view.claims().find(risen) else { return Ok(()) };
-        if all_past(look.view, self.looked_now, max_drift) {
+        // A restart finds in the log what had died in memory; it is dead still, and not served.
+        if look.trusted && !self.restarted && all_past(look.view, self.looked_now, max_drift) {
             let story = [
-                format!("{claim} had died in r{}", look.region),
-                format!("r{} holds it again although every part was past retention", look.region),
+                format!("{claim} had died in r{}, as seen at now={}", look.region, self.looked_now),
+                format!(
+                    "r{} holds it again although all parts had expired then: {:?}, now={}",
+                    look.region,
+                    look.view.expiries().collect::<Vec<_>>(),
+                    look.now
+                ),
             ];
             return Err(look.violation("INV-12", clause::INV_12, story));
         }

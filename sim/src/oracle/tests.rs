@@ -80,6 +80,8 @@ impl Tale {
             key: 0,
             at_us: ms * 1000,
             now: T0 + ms,
+            dead_by: T0 + ms,
+            trusted: true,
             ask,
             answer,
             before: sides[0].clone(),
@@ -100,7 +102,7 @@ impl Tale {
 
     fn look(&mut self, region: Region, ms: Millis, seen: &View) -> Result<(), Violation> {
         let (key, at_us, lsn) = (0, ms * 1000, self.lsn);
-        self.oracle.look(&Look { region, key, at_us, now: T0 + ms, lsn, view: seen })
+        self.oracle.look(&Look { region, key, at_us, now: T0 + ms, trusted: true, lsn, view: seen })
     }
 }
 
@@ -239,6 +241,8 @@ fn an_answer_that_leaves_early_is_inv_8() {
         key: 0,
         at_us: 0,
         now: T0,
+        dead_by: T0,
+        trusted: true,
         ask: claim_ask(b"alice", FP),
         answer: granted(&a),
         before: View::default(),
@@ -258,7 +262,7 @@ fn an_acknowledged_record_that_is_not_held_is_inv_5() {
     let a = attempt(0, 1, 1000);
     tale.grant(&a).expect("free");
     let ack = |tale: &mut Tale, held: View| {
-        broken(tale.oracle.acknowledged((1, 2), (1, 7), (1, T0 + 1), |_| held.clone()))
+        broken(tale.oracle.acknowledged((1, 2), (1, Some(7), 7), (1, T0 + 1, true), |_| held.clone()))
     };
     assert_eq!(ack(&mut tale, View::default()), "INV-5");
     assert_eq!(ack(&mut tale, view(&[a], &[])), "nothing");

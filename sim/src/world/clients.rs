@@ -70,7 +70,7 @@ impl World {
         let at_us = self.now_us();
         let (at, key) = (sent.region, sent.key);
         let site = &mut self.sites[at];
-        let (region, wall) = (site.region(), site.wall(at_us));
+        let (region, wall, dead_by) = (site.region(), site.wall(at_us), site.death_ms(at_us));
         let Some(replica) = site.replica.as_mut() else { return Ok(()) };
         let name = &self.scenario.keys[key];
         let token = sent.token.map(|number| {
@@ -88,6 +88,8 @@ impl World {
             key,
             at_us,
             now,
+            dead_by,
+            trusted: !replica.distrusts_clock(),
             ask: sent.ask.clone(),
             answer: answer.clone(),
             before,

@@ -105,7 +105,9 @@ impl World {
     fn overhear(&mut self, at: usize, peer: usize, bytes: &[u8]) -> Result<(), Violation> {
         match said(bytes) {
             Said::Records(last) => self.overhear_records(at, peer, last),
-            Said::Holds { incarnation, epoch, lsn, .. } => self.overhear_holds(at, peer, incarnation, epoch, lsn),
+            Said::Holds { incarnation, epoch, lsn, durable } => {
+                self.overhear_holds((at, peer), (incarnation, epoch), lsn, durable)
+            }
             Said::Hello | Said::Other => Ok(()),
         }
     }
@@ -123,11 +125,10 @@ impl World {
 
     fn overhear_holds(
         &mut self,
-        at: usize,
-        peer: usize,
-        incarnation: u32,
-        epoch: u32,
+        (at, peer): (usize, usize),
+        (incarnation, epoch): (u32, u32),
         lsn: Lsn,
+        durable: bool,
     ) -> Result<(), Violation> {
         let at_us = self.now_us();
         let (speaker, owner) = (&self.sites[at], &self.sites[peer]);
@@ -136,7 +137,9 @@ impl World {
         let Some(replica) = speaker.replica.as_ref().filter(|_| same) else { return Ok(()) };
         let pair = (owner.region(), speaker.region());
         let (now, keys) = (replica.now(speaker.wall(at_us)), &self.scenario.keys);
-        self.oracle.acknowledged(pair, (lsn, speaker.written), (at_us, now), |key| replica.view(&keys[key]))
+        let trusted = !replica.distrusts_clock();
+        let positions = (lsn, durable.then_some(speaker.written), replica.appended());
+        self.oracle.acknowledged(pair, positions, (at_us, now, trusted), |key| replica.view(&keys[key]))
     }
 
     fn send(&mut self, from: usize, to: usize, session: u64, bytes: Vec<u8>) {
@@ -146,15 +149,10 @@ impl World {
         self.trace.event(now_us, "send", &[from as u64, to as u64, session, bytes.len() as u64]);
         self.trace.bytes(&bytes);
         match fate {
-            Fate::Cut => {}
+            Fate::Cut => self.lose(from, to, session, first),
             Fate::Lost => {
                 self.goals.reach(Goal::Rough);
-                // A greeting is never repeated; other holes the replica must mend by itself, mostly.
-                if first || self.dice.chance(300) {
-                    let (a, b) = (from, to);
-                    let delay_us = self.dice.heavy(100_000);
-                    self.heap.after(delay_us, Event::Break { a, b, session });
-                }
+                self.lose(from, to, session, first);
             }
             Fate::Arrives(delay_us, second) => {
                 if let Some(second_us) = second {
@@ -170,6 +168,15 @@ impl World {
                 }
                 self.heap.after(delay_us, Event::Frame { from, to, session, bytes });
             }
+        }
+    }
+
+    /// A greeting is never repeated, so a session without it must break; other holes the replica must
+    /// mend by itself, mostly.
+    fn lose(&mut self, a: usize, b: usize, session: u64, first: bool) {
+        if first || self.dice.chance(300) {
+            let delay_us = self.dice.heavy(100_000);
+            self.heap.after(delay_us, Event::Break { a, b, session });
         }
     }
 

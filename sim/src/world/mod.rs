@@ -93,6 +93,8 @@ pub struct World {
     stale_frames: BTreeMap<(usize, usize), Vec<Vec<u8>>>,
     /// Hellos seen by direction: the session whose first frame has left.
     greeted: BTreeMap<(usize, usize), u64>,
+    /// Copies of real entries by key, for the join laws.
+    copies: BTreeMap<usize, Vec<crdt::store::Inspected>>,
     storm: bool,
     pub(crate) trace: Trace,
     pub(crate) goals: Goals,
@@ -117,6 +119,7 @@ impl World {
             dice: Dice::new(scenario.seed, Stream::Oracle, 0),
             stale_frames: BTreeMap::new(),
             greeted: BTreeMap::new(),
+            copies: BTreeMap::new(),
             storm: true,
             trace: Trace::new(keep_trace),
             goals: Goals::default(),

@@ -46,6 +46,9 @@ pub(super) struct Site {
     pub(super) written: Lsn,
     /// The last record that the disk has.
     pub(super) synced: Lsn,
+    /// The latest time by which it may have dropped the dead, Unix ms: its wall clock may have stepped
+    /// back since. A clock that the region itself distrusts must drop nothing (S2).
+    pub(super) latest_ms: Millis,
     /// Which run of the log this is.
     pub(super) epoch: u32,
     dice: Dice,
@@ -71,6 +74,7 @@ impl Site {
             links: vec![0; scenario.regions],
             written: 0,
             synced: 0,
+            latest_ms: 0,
             epoch: 0,
             dice: Dice::new(scenario.seed, Stream::Disk, index as u64),
             disk: Disk::default(),
@@ -91,6 +95,17 @@ impl Site {
     /// Its wall clock, Unix ms.
     pub(super) const fn wall(&self, now_us: u64) -> Millis {
         self.clock.read(now_us)
+    }
+
+    /// The time by which parts may have died here, Unix ms.
+    pub(super) fn death_ms(&mut self, now_us: u64) -> Millis {
+        let wall = self.wall(now_us);
+        if let Some(replica) = &self.replica
+            && !replica.distrusts_clock()
+        {
+            self.latest_ms = self.latest_ms.max(replica.now(wall));
+        }
+        self.latest_ms
     }
 
     /// The living replica of life `life`.
@@ -189,11 +204,25 @@ impl World {
     /// Shows the oracle a region's entry.
     pub(super) fn look(&mut self, at: usize, key: usize) -> Result<(), Violation> {
         let at_us = self.now_us();
-        let site = &self.sites[at];
+        let site = &mut self.sites[at];
+        let now = site.death_ms(at_us);
         let Some(replica) = &site.replica else { return Ok(()) };
         let view = replica.view(&self.scenario.keys[key]);
-        let (region, now, lsn) = (site.region(), replica.now(site.wall(at_us)), replica.appended());
-        self.oracle.look(&Look { region, key, at_us, now, lsn, view: &view })
+        let (region, lsn) = (site.region(), replica.appended());
+        let trusted = !replica.distrusts_clock();
+        self.oracle.look(&Look { region, key, at_us, now, trusted, lsn, view: &view })
+    }
+
+    /// Keeps a copy of a real entry for the join laws; when there are many, one of the old ones goes.
+    fn copy(&mut self, at: usize, key: usize) {
+        let Some(replica) = &self.sites[at].replica else { return };
+        let Some(copy) = replica.real(&self.scenario.keys[key]) else { return };
+        let copies = self.copies.entry(key).or_default();
+        if copies.len() < limits::COPIES_MAX {
+            copies.push(copy);
+        } else {
+            copies[self.dice.below(limits::COPIES_MAX as u64) as usize] = copy;
+        }
     }
 
     /// After anything happened in a region: what wants to be written, read, sent and told now.
@@ -368,11 +397,13 @@ impl World {
         let now_us = self.now_us();
         let site = &mut self.sites[at];
         let wall = site.wall(now_us);
+        site.death_ms(now_us);
         let Some(replica) = site.living(life) else { return Ok(()) };
         replica.tick(wall);
         self.trace.event(now_us, "tick", &[at as u64]);
         let key = self.dice.below(self.scenario.keys.len() as u64) as usize;
         self.look(at, key)?;
+        self.copy(at, key);
         self.heap.after(100_000, Event::Tick { site: at, life });
         self.pump(at)
     }
