@@ -4,6 +4,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod driver;
 pub mod lifecycle;
 pub mod log;

@@ -16,6 +16,7 @@ pub mod client;
 pub mod complete;
 pub mod config_init;
 pub mod conflicts;
+pub mod demo;
 pub mod exit;
 pub mod forget;
 pub mod get;
@@ -89,6 +90,8 @@ commands! {
     Peer(peer::PeerArgs) => client::run,
     /// Run the daemon of one region
     Serve(serve::ServeArgs) => serve::run,
+    /// See it work: three regions on this machine, a crash, a partition, a checked story
+    Demo(demo::DemoArgs) => demo::run,
     /// Check a configuration file and what it names
     CheckConfig(check_config::CheckConfigArgs) => check_config::run,
     /// Write a configuration file to start from
