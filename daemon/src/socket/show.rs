@@ -121,8 +121,12 @@ pub fn conflicts(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Resu
         out.map(3);
         out.field_status("OK");
         out.field_bulk("cursor", b"0");
-        out.field_array("contested", keys.len());
-        keys.iter().for_each(|key| out.bulk(key));
+        out.field_array("conflicts", keys.len());
+        for key in &keys {
+            out.map(2);
+            out.field_bulk("key", key);
+            out.field_bulk("namespace", ids::namespace(key));
+        }
         return Ok(release);
     }
     let (mut namespace, mut after, mut count) = (None, None, COUNT_DEFAULT);
