@@ -82,7 +82,13 @@ fn policies(scenario: &Scenario) -> Policies {
 
 impl Replica {
     /// Starts region number `index` from what its disk holds.
-    pub fn start(scenario: &Scenario, index: usize, disk: &Disk, boot: u64, wall: Millis) -> Result<Started, Damage> {
+    pub fn start(
+        scenario: &Scenario,
+        index: usize,
+        disk: &Disk,
+        boot: u64,
+        wall: Millis,
+    ) -> Result<Started, Damage> {
         let region = RegionId(index as u16 + 1);
         let store = StoreConfig {
             region,
@@ -159,7 +165,14 @@ impl Replica {
     }
 
     /// Runs one request.
-    pub fn decide(&mut self, key: &str, ask: &Ask, token: Option<&Token>, durable: bool, wall: Millis) -> Decided {
+    pub fn decide(
+        &mut self,
+        key: &str,
+        ask: &Ask,
+        token: Option<&Token>,
+        durable: bool,
+        wall: Millis,
+    ) -> Decided {
         let request = request(key.as_bytes(), ask, token, durable);
         let mut emitted = None;
         let emit = |reply: &Reply<'_>| emitted = Some(convert::answer(reply));
@@ -245,7 +258,8 @@ impl Replica {
     /// Claims a key of its own; the answer's status. For the end of a run: does service return?
     pub fn probe(&mut self, wall: Millis) -> (&'static str, &'static str) {
         let key = format!("probe:{}:{wall}", self.store.config().region.0);
-        let ask = Ask::Claim { fingerprint: None, claimant: b"probe".to_vec(), lease: 1000, retention: 60_000 };
+        let ask =
+            Ask::Claim { fingerprint: None, claimant: b"probe".to_vec(), lease: 1000, retention: 60_000 };
         let decided = self.decide(&key, &ask, None, false, wall);
         let reason = self.store.gate.closed().map_or("", crdt::request::Reason::name);
         (decided.answer.status(), reason)

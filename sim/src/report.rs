@@ -174,7 +174,8 @@ impl RunReport {
         );
         match &self.verdict {
             Verdict::Pass => {
-                let answers: Vec<String> = self.statuses.iter().map(|(word, n)| format!("{word} {n}")).collect();
+                let answers: Vec<String> =
+                    self.statuses.iter().map(|(word, n)| format!("{word} {n}")).collect();
                 let _ = writeln!(text, "  answers: {}", answers.join(", "));
                 let _ = writeln!(text, "  reached: {}", self.goals.reached().join(", "));
             }
@@ -239,15 +240,17 @@ impl SwarmReport {
     /// The process's exit code: the worst failure, else whether a goal was missed.
     pub fn exit_code(&self) -> u8 {
         let codes: Vec<u8> = self.failures.iter().map(|failure| failure.verdict.exit_code()).collect();
-        let worst = [exit::SAFETY, exit::INTERNAL, exit::LIVENESS].into_iter().find(|code| codes.contains(code));
+        let worst =
+            [exit::SAFETY, exit::INTERNAL, exit::LIVENESS].into_iter().find(|code| codes.contains(code));
         worst.unwrap_or(if self.goals.missing().is_empty() { exit::PASS } else { exit::GOAL })
     }
 
     /// As one JSON object.
     pub fn json(&self) -> String {
-        let failures = self.failures.iter().map(|failure| {
-            serde_json::from_str(&failure.json()).expect("just serialised")
-        });
+        let failures = self
+            .failures
+            .iter()
+            .map(|failure| serde_json::from_str(&failure.json()).expect("just serialised"));
         let json = SwarmJson {
             start: self.start,
             seeds: self.seeds,
@@ -288,7 +291,11 @@ impl SwarmReport {
         if missing.is_empty() {
             let _ = writeln!(text, "goals: all {} reached", crate::goals::Goal::ALL.len());
         } else {
-            let _ = writeln!(text, "goals never reached: {}; run more seeds or look at scenario.rs", missing.join(", "));
+            let _ = writeln!(
+                text,
+                "goals never reached: {}; run more seeds or look at scenario.rs",
+                missing.join(", ")
+            );
         }
         text
     }
@@ -316,14 +323,15 @@ mod tests {
 
     fn violation() -> Violation {
         let story = ["first".to_owned(), "second".to_owned()];
-        Violation { invariant: "INV-9", clause: "c", key: Some(0), at_us: 5, regions: vec![1], story }
+        Violation { invariant: "INV-9", clause: "c", key: Some(0), at_us: 5, regions: [1].into(), story }
     }
 
     #[test]
     fn a_failure_names_invariant_key_story_and_replay() {
         let report = failed(Verdict::Safety(violation()));
         let human = report.human();
-        for wanted in ["INV-9", "first", "second", "pay:1", "onced-sim run --seed 7 --canary clock-goes-back"] {
+        for wanted in ["INV-9", "first", "second", "pay:1", "onced-sim run --seed 7 --canary clock-goes-back"]
+        {
             assert!(human.contains(wanted), "{human}");
         }
         let json: serde_json::Value = serde_json::from_str(&report.json()).expect("JSON");

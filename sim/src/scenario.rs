@@ -179,7 +179,9 @@ mod tests {
             }
             assert!(scenario.regions >= 2 && scenario.keys.len() == scenario.namespace_of.len());
             let menu = scenario.menu;
-            for (count, on) in met.iter_mut().zip([menu.partitions, menu.power, menu.beyond, menu == Menu::default()]) {
+            for (count, on) in
+                met.iter_mut().zip([menu.partitions, menu.power, menu.beyond, menu == Menu::default()])
+            {
                 *count += u32::from(on);
             }
         }

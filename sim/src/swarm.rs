@@ -74,7 +74,11 @@ pub fn swarm(plan: Plan, progress: &Progress) -> SwarmReport {
                         stop.store(true, Ordering::Relaxed);
                     }
                     progress.finished(report.verdict == Verdict::Pass);
-                    gather(&mut gathered.lock().unwrap_or_else(std::sync::PoisonError::into_inner), report, twice);
+                    gather(
+                        &mut gathered.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+                        report,
+                        twice,
+                    );
                 }
             });
         }
@@ -88,7 +92,7 @@ pub fn swarm(plan: Plan, progress: &Progress) -> SwarmReport {
 fn one(seed: u64, canary: Option<crdt::canary::Bug>) -> (RunReport, bool) {
     let options = Options { canary, keep_trace: false };
     let first = run_caught(seed, options);
-    if seed % limits::TWICE_EVERY != 0 || first.verdict != Verdict::Pass {
+    if !seed.is_multiple_of(limits::TWICE_EVERY) || first.verdict != Verdict::Pass {
         return (first, false);
     }
     let second = run_caught(seed, options);
@@ -101,7 +105,7 @@ fn one(seed: u64, canary: Option<crdt::canary::Bug>) -> (RunReport, bool) {
     ];
     let (invariant, text) = ("INV-18", clause::INV_18);
     let at_us = first.virtual_us;
-    let violation = Violation { invariant, clause: text, key: None, at_us, regions: Vec::new(), story };
+    let violation = Violation { invariant, clause: text, key: None, at_us, regions: [].into(), story };
     (RunReport { verdict: Verdict::Safety(violation), ..first }, true)
 }
 

@@ -114,7 +114,9 @@ impl Client {
             Stage::Working(holding) => self.renewed(holding, &heard, scenario),
             Stage::Completing(holding) => self.completed(holding, &heard),
             Stage::Releasing(holding) => {
-                if matches!(heard, Heard::Nothing | Heard::Answer(Answer::Unavailable { .. }, _)) && holding.tries < 4 {
+                if matches!(heard, Heard::Nothing | Heard::Answer(Answer::Unavailable { .. }, _))
+                    && holding.tries < 4
+                {
                     self.stage = Stage::Releasing(holding);
                 }
                 self.pause()
@@ -128,7 +130,11 @@ impl Client {
     }
 
     fn region(&mut self, elsewhere: u64, scenario: &Scenario) -> usize {
-        if self.dice.chance(elsewhere) { self.dice.below(scenario.regions as u64) as usize } else { self.home }
+        if self.dice.chance(elsewhere) {
+            self.dice.below(scenario.regions as u64) as usize
+        } else {
+            self.home
+        }
     }
 
     fn send(&mut self, region: usize, key: usize, ask: Ask, token: Option<TokenNumber>) -> Step {
@@ -139,7 +145,11 @@ impl Client {
     fn begin(&mut self, scenario: &Scenario) -> Step {
         if self.zombie.is_some() && self.dice.chance(300) {
             let zombie = self.zombie.take().expect("just seen");
-            return if self.dice.chance(750) { self.complete(zombie, scenario) } else { self.release(zombie, scenario) };
+            return if self.dice.chance(750) {
+                self.complete(zombie, scenario)
+            } else {
+                self.release(zombie, scenario)
+            };
         }
         let key = self.dice.below(scenario.keys.len() as u64) as usize;
         match self.dice.below(100) {
@@ -175,14 +185,19 @@ impl Client {
             1 => b"shared".to_vec(),
             _ => format!("client-{}-{}", self.number, self.jobs).into_bytes(),
         };
-        let lease_ms = if self.dice.chance(200) { self.dice.between(10, namespace.lease_ms) } else { namespace.lease_ms };
+        let lease_ms = if self.dice.chance(200) {
+            self.dice.between(10, namespace.lease_ms)
+        } else {
+            namespace.lease_ms
+        };
         Job { key, fingerprint, claimant, lease_ms, retention_ms: namespace.retention_ms, tries: 0 }
     }
 
     fn claim(&mut self, mut job: Job, scenario: &Scenario) -> Step {
         job.tries += 1;
         let (key, lease, retention) = (job.key, job.lease_ms, job.retention_ms);
-        let ask = Ask::Claim { fingerprint: job.fingerprint, claimant: job.claimant.clone(), lease, retention };
+        let ask =
+            Ask::Claim { fingerprint: job.fingerprint, claimant: job.claimant.clone(), lease, retention };
         self.stage = Stage::Claiming(job);
         let region = self.region(150, scenario);
         self.send(region, key, ask, None)
@@ -195,7 +210,9 @@ impl Client {
                 let holding = Holding { token, fact, key: job.key, bytes, renewals: 0, tries: 0 };
                 self.begin_work(holding, job.lease_ms, scenario)
             }
-            Heard::Answer(Answer::InProgress | Answer::Unavailable { .. }, _) | Heard::Nothing if job.tries < 6 => {
+            Heard::Answer(Answer::InProgress | Answer::Unavailable { .. }, _) | Heard::Nothing
+                if job.tries < 6 =>
+            {
                 self.stage = Stage::Claiming(job);
                 self.dice.heavy(40_000)
             }
@@ -317,8 +334,10 @@ mod tests {
                 let heard = match &sent.ask {
                     _ if turn % 4 == 0 => Heard::Nothing,
                     Ask::Claim { fingerprint, .. } => {
-                        let claim = crate::oracle::facts::ClaimName { stamp: turn as u64, region: 1, incarnation: 1 };
-                        let fact = TokenFact { claim, fingerprint: *fingerprint, expires_at: 0, forged: false };
+                        let claim =
+                            crate::oracle::facts::ClaimName { stamp: turn as u64, region: 1, incarnation: 1 };
+                        let fact =
+                            TokenFact { claim, fingerprint: *fingerprint, expires_at: 0, forged: false };
                         let answer = Answer::Granted { claim, lease_until: 0, expires_at: 0 };
                         Heard::Answer(answer, Some((turn, fact)))
                     }

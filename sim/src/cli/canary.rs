@@ -35,7 +35,8 @@ pub fn command(json: bool, only: Option<&str>, jobs: usize) -> u8 {
     let bugs = crdt::canary::Bug::ALL.into_iter().filter(|bug| only.is_none_or(|wanted| wanted == *bug));
     let mut catches = Vec::new();
     for bug in bugs {
-        let plan = Plan { start: 0, seeds: limits::CANARY_SEEDS_MAX, jobs, keep_going: false, canary: Some(bug) };
+        let plan =
+            Plan { start: 0, seeds: limits::CANARY_SEEDS_MAX, jobs, keep_going: false, canary: Some(bug) };
         let report = swarm(plan, &Progress::new(plan.seeds, false));
         let catch = caught(bug.name(), report.failures.first(), report.seeds);
         if !json {
@@ -61,7 +62,9 @@ fn caught(bug: &'static str, failure: Option<&RunReport>, seeds_tried: u64) -> C
         seed: failure.map(|failure| failure.seed),
         seeds_tried,
         verdict: failure.map(|failure| failure.verdict.word()),
-        invariant: failure.and_then(|failure| failure.verdict.violation()).map(|violation| violation.invariant),
+        invariant: failure
+            .and_then(|failure| failure.verdict.violation())
+            .map(|violation| violation.invariant),
         replay: failure.map(RunReport::replay_command),
     }
 }
@@ -70,7 +73,11 @@ fn line(catch: &Catch) -> String {
     let mut text = format!("{:<32}", catch.bug);
     let _ = match (catch.seed, catch.invariant.or(catch.verdict)) {
         (Some(seed), Some(what)) => {
-            writeln!(text, "caught by seed {seed:<5} {what:<8} {}", catch.replay.as_deref().unwrap_or_default())
+            writeln!(
+                text,
+                "caught by seed {seed:<5} {what:<8} {}",
+                catch.replay.as_deref().unwrap_or_default()
+            )
         }
         _ => writeln!(text, "NOT CAUGHT in {} seeds", catch.seeds_tried),
     };

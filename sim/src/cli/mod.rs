@@ -9,7 +9,7 @@ use std::io::Write as _;
 
 use crate::limits;
 use crate::progress::Progress;
-use crate::report::{exit, Verdict};
+use crate::report::{Verdict, exit};
 use crate::run::Options;
 use crate::swarm::{Plan, quiet_panics, run_caught, swarm};
 
@@ -129,7 +129,10 @@ fn run_command(args: &RunArgs) -> u8 {
     if let Some(path) = &args.trace
         && let Err(error) = std::fs::write(path, report.text.as_deref().unwrap_or_default())
     {
-        complain(&format!("the trace could not be written to {}: {error}; choose another --trace", path.display()));
+        complain(&format!(
+            "the trace could not be written to {}: {error}; choose another --trace",
+            path.display()
+        ));
         return exit::INTERNAL;
     }
     report.verdict.exit_code()
@@ -209,6 +212,10 @@ mod tests {
     fn unknown_bugs_are_refused_with_the_names_there_are() {
         assert_eq!(chosen(None), Ok(None));
         let refused = chosen(Some("no-such-bug")).expect_err("refused");
-        assert!(refused.contains(if crdt::canary::COMPILED_IN { "clock-goes-back" } else { "--features canary" }));
+        assert!(refused.contains(if crdt::canary::COMPILED_IN {
+            "clock-goes-back"
+        } else {
+            "--features canary"
+        }));
     }
 }

@@ -109,14 +109,22 @@ fn check_presence(ledger: &Ledger, finals: &[Final], key: Key, ending: Ending) -
             _ => ("INV-2", clause::INV_2),
         };
         let story = [
-            format!("r{} accepted {} at {:.6} s", accepted.region, describe(&accepted.part), seconds(accepted.at_us)),
+            format!(
+                "r{} accepted {} at {:.6} s",
+                accepted.region,
+                describe(&accepted.part),
+                seconds(accepted.at_us)
+            ),
             format!("after heal and quiescence it is missing in regions {lacking:?} at now={}", ending.now),
         ];
         return Err(violation(invariant, text, key, ending, lacking, story));
     }
     let everything = ledger.model(key, |_| true);
     for end in finals {
-        let invented = end.views[key].parts().find(|part| !covers(&everything, part) && !replaced(&everything, part));
+        // A completion that was lost with its log may have been accepted again, in the same register.
+        let accepted = |part: &Part| ledger.of_key(key).any(|accepted| accepted.part == *part);
+        let known = |part: &Part| covers(&everything, part) || replaced(&everything, part) || accepted(part);
+        let invented = end.views[key].parts().find(|part| !known(part));
         if let Some(part) = invented {
             let story = [
                 format!("r{} holds {}", end.region, describe(&part)),
@@ -271,7 +279,7 @@ fn check_digests(finals: &[Final], ending: Ending) -> Result<(), Violation> {
         format!("r{} and r{} hold the same entries", first.region, other.region),
         format!("but their digests are {:032x} and {:032x}", first.digest, other.digest),
     ];
-    let regions = vec![first.region, other.region];
+    let regions = [first.region, other.region].into();
     let (invariant, text, at_us) = ("INV-2", clause::INV_2, ending.at_us);
     Err(Violation { invariant, clause: text, key: None, at_us, regions, story })
 }
@@ -288,5 +296,5 @@ fn violation(
     regions: Vec<Region>,
     story: [String; 2],
 ) -> Violation {
-    Violation { invariant, clause: text, key: Some(key), at_us: ending.at_us, regions, story }
+    Violation { invariant, clause: text, key: Some(key), at_us: ending.at_us, regions: regions.into(), story }
 }

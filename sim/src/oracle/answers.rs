@@ -18,7 +18,9 @@ pub fn check(decision: &Decision, max_drift: Millis) -> Result<(), Violation> {
     }
     match &decision.ask {
         Ask::Claim { .. } => Ok(()),
-        Ask::Complete { token, bytes } => token_ok(decision, token).unwrap_or_else(|| complete(decision, token, bytes)),
+        Ask::Complete { token, bytes } => {
+            token_ok(decision, token).unwrap_or_else(|| complete(decision, token, bytes))
+        }
         Ask::Renew { token, .. } => token_ok(decision, token).unwrap_or_else(|| renew(decision, token)),
         Ask::Release { token } => token_ok(decision, token).unwrap_or_else(|| release(decision, token)),
         Ask::Get => get(decision, max_drift),
@@ -40,11 +42,17 @@ fn token_ok(decision: &Decision, token: &TokenFact) -> Option<Result<(), Violati
                 "forgotten" => void,
                 _ => false,
             };
-            Some(if founded { Ok(()) } else { Err(wrong(decision, &format!("STALE {reason} was unfounded"))) })
+            Some(if founded {
+                Ok(())
+            } else {
+                Err(wrong(decision, &format!("STALE {reason} was unfounded")))
+            })
         }
         _ if token.forged => Some(Err(wrong(decision, "the token was forged"))),
         _ if void => Some(Err(wrong(decision, "FORGET had voided the claim"))),
-        _ if decision.now > token.expires_at => Some(Err(wrong(decision, "the claim was past its retention"))),
+        _ if decision.now > token.expires_at => {
+            Some(Err(wrong(decision, "the claim was past its retention")))
+        }
         _ => None,
     }
 }
@@ -56,7 +64,8 @@ fn complete(decision: &Decision, token: &TokenFact, bytes: &[u8]) -> Result<(), 
     if !recorded && !full {
         return Err(wrong(decision, "no outcome of the claim is recorded"));
     }
-    let own = |v: &Verdict<'_>| matches!(v, Verdict::Settled(o) if o.claim == token.claim && o.bytes == bytes);
+    let own =
+        |v: &Verdict<'_>| matches!(v, Verdict::Settled(o) if o.claim == token.claim && o.bytes == bytes);
     let verdict = winner(after);
     match &decision.answer {
         Answer::Completed | Answer::Contested if !own(&verdict) => {
@@ -106,10 +115,13 @@ fn shown_outcome(
     let same = outcome.fingerprint == token.fingerprint;
     match shown {
         Some(_) if !same => {
-            let story = [decision.words(), format!("the outcome of {} has another fingerprint", outcome.claim)];
+            let story =
+                [decision.words(), format!("the outcome of {} has another fingerprint", outcome.claim)];
             Err(decision.violation("INV-11", clause::INV_11, story))
         }
-        Some(bytes) if bytes != outcome.bytes => Err(wrong(decision, "other bytes than the winner's were shown")),
+        Some(bytes) if bytes != outcome.bytes => {
+            Err(wrong(decision, "other bytes than the winner's were shown"))
+        }
         None if same => Err(wrong(decision, "the winner's outcome was withheld")),
         _ => Ok(()),
     }
@@ -162,7 +174,11 @@ fn get(decision: &Decision, max_drift: Millis) -> Result<(), Violation> {
     let past = all_past(&decision.before, decision.now, max_drift);
     match (&decision.answer, winner(&decision.before)) {
         (Answer::Settled { bytes, claim }, Verdict::Settled(o)) if !past => {
-            if o.claim == *claim && o.bytes == *bytes { Ok(()) } else { Err(wrong(decision, "another outcome wins")) }
+            if o.claim == *claim && o.bytes == *bytes {
+                Ok(())
+            } else {
+                Err(wrong(decision, "another outcome wins"))
+            }
         }
         (Answer::Held { claim }, Verdict::Held(a)) if !past && a.claim == *claim => Ok(()),
         (Answer::Free, Verdict::Free) => Ok(()),

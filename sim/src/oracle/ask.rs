@@ -189,7 +189,7 @@ pub struct Decision {
 impl Decision {
     /// A violation noticed at this decision.
     pub fn violation(&self, invariant: &'static str, text: &'static str, story: [String; 2]) -> Violation {
-        let (key, regions) = (Some(self.key), vec![self.region]);
+        let (key, regions) = (Some(self.key), [self.region].into());
         Violation { invariant, clause: text, key, at_us: self.at_us, regions, story }
     }
 

@@ -82,16 +82,16 @@ fn again(
     claimant: &[u8],
 ) -> Result<(), Violation> {
     let Verdict::Held(held) = winner(&decision.before) else {
-        return Err(live(decision, format!("{claim} was known and not the holder")));
+        return Err(live(decision, &format!("{claim} was known and not the holder")));
     };
     if held.claim != claim || claimant.is_empty() || held.claimant != claimant {
-        return Err(live(decision, format!("the key was held by {} of another claimant", held.claim)));
+        return Err(live(decision, &format!("the key was held by {} of another claimant", held.claim)));
     }
     if held.fingerprint != fingerprint {
-        return Err(live(decision, format!("{claim} was claimed for another payload")));
+        return Err(live(decision, &format!("{claim} was claimed for another payload")));
     }
     if decision.now > held.lease_until {
-        return Err(live(decision, format!("the lease of {claim} had ended at {}", held.lease_until)));
+        return Err(live(decision, &format!("the lease of {claim} had ended at {}", held.lease_until)));
     }
     Ok(())
 }
@@ -104,12 +104,17 @@ fn anew(decision: &Decision, claim: ClaimName, rules: Rules) -> Result<(), Viola
     }
     if let Some(holder) = blocking(view).find(|a| runs(a, now, rules)) {
         let lease = holder.lease_until;
-        return Err(live(decision, format!("{} held a lease until {lease} (+{})", holder.claim, rules.max_drift)));
+        return Err(live(
+            decision,
+            &format!("{} held a lease until {lease} (+{})", holder.claim, rules.max_drift),
+        ));
     }
     match winner(view) {
-        Verdict::Settled(o) => Err(live(decision, format!("it was settled by {} until {}", o.claim, o.expires_at))),
+        Verdict::Settled(o) => {
+            Err(live(decision, &format!("it was settled by {} until {}", o.claim, o.expires_at)))
+        }
         Verdict::Held(a) if rules.unknown_on_lease_end => {
-            Err(live(decision, format!("{} must be resolved first (policy unknown)", a.claim)))
+            Err(live(decision, &format!("{} must be resolved first (policy unknown)", a.claim)))
         }
         _ => left_behind(decision, now),
     }
@@ -118,9 +123,10 @@ fn anew(decision: &Decision, claim: ClaimName, rules: Rules) -> Result<(), Viola
 /// A takeover: "all become Abandoned".
 fn left_behind(decision: &Decision, now: Millis) -> Result<(), Violation> {
     for old in blocking(&decision.before).filter(|a| a.phase == Phase::Held) {
-        let abandoned = decision.after.attempts.iter().find(|a| a.claim == old.claim).is_none_or(is_abandoned);
+        let abandoned =
+            decision.after.attempts.iter().find(|a| a.claim == old.claim).is_none_or(is_abandoned);
         if !abandoned && now < old.expires_at {
-            return Err(live(decision, format!("{} was taken over and not marked Abandoned", old.claim)));
+            return Err(live(decision, &format!("{} was taken over and not marked Abandoned", old.claim)));
         }
     }
     Ok(())
@@ -147,13 +153,14 @@ fn replay(
         return Err(unfounded(decision, "the bytes served are not the winner's"));
     }
     if all_past(&decision.before, decision.now, rules.max_drift) {
-        let story = [decision.words(), format!("{} was past its retention {}", outcome.claim, outcome.expires_at)];
+        let story =
+            [decision.words(), format!("{} was past its retention {}", outcome.claim, outcome.expires_at)];
         return Err(decision.violation("INV-12", clause::INV_12, story));
     }
     Ok(())
 }
 
-fn live(decision: &Decision, why: String) -> Violation {
+fn live(decision: &Decision, why: &str) -> Violation {
     decision.violation("INV-4", clause::INV_4, [decision.words(), format!("but {why}")])
 }
 

@@ -43,7 +43,7 @@ pub fn check<L: Lattice>(lattice: &L, sample: Sample, entries: [&L::Entry; 3]) -
     let [a, b, c] = entries;
     let broken = |law: &str, left: &View, right: &View| {
         let story = [format!("{law} does not hold of entries that arose"), difference(left, right)];
-        let regions: Vec<Region> = Vec::new();
+        let regions: Box<[Region]> = [].into();
         let (invariant, text) = ("INV-1", clause::INV_1);
         Violation { invariant, clause: text, key: Some(sample.key), at_us: sample.at_us, regions, story }
     };

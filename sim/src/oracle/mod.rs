@@ -92,14 +92,30 @@ impl Oracle {
     /// A request was decided.
     pub fn decided(&mut self, decision: &Decision) -> Result<Receipt, Violation> {
         let Decision { region, key, at_us, dead_by, trusted, lsn_before, lsn_after, .. } = *decision;
-        self.look(&Look { region, key, at_us, now: dead_by, trusted, lsn: lsn_before, view: &decision.before })?;
+        self.look(&Look {
+            region,
+            key,
+            at_us,
+            now: dead_by,
+            trusted,
+            lsn: lsn_before,
+            view: &decision.before,
+        })?;
         let saw = self.sight(region, key).needs_lsn();
         let unknown_on_lease_end = self.unknown_on_lease_end[key];
         claims::check(decision, Rules { max_drift: self.max_drift, unknown_on_lease_end })?;
         let parts = writes::accepted(decision)?;
         self.stamps.entry(region).or_default().issue(decision, &parts)?;
         answers::check(decision, self.max_drift)?;
-        self.look(&Look { region, key, at_us, now: dead_by, trusted, lsn: lsn_after, view: &decision.after })?;
+        self.look(&Look {
+            region,
+            key,
+            at_us,
+            now: dead_by,
+            trusted,
+            lsn: lsn_after,
+            view: &decision.after,
+        })?;
         let wrote = !parts.is_empty();
         for part in parts {
             let (doubtful, acknowledged) = (false, false);
@@ -107,7 +123,8 @@ impl Oracle {
         }
         let needs = if wrote { lsn_after } else { saw };
         // UNAVAILABLE, EXPIRED and a bad tag depend on no state of the key.
-        let stateless = matches!(decision.answer, Answer::Unavailable { .. } | Answer::Expired | Answer::Stale { .. });
+        let stateless =
+            matches!(decision.answer, Answer::Unavailable { .. } | Answer::Expired | Answer::Stale { .. });
         let needs = if stateless && !wrote { 0 } else { needs };
         Ok(Receipt { region, key, lsn: lsn_after, needs, durable: decision.durable })
     }
@@ -123,7 +140,7 @@ impl Oracle {
                 format!("an answer of r{region} depends on its log up to {needs}"),
                 format!("{degree} had it only up to {has} when the answer left"),
             ];
-            let (key, regions) = (Some(key), vec![region]);
+            let (key, regions) = (Some(key), [region].into());
             return Err(Violation { invariant: "INV-8", clause: clause::INV_8, key, at_us, regions, story });
         }
         self.ledger.acknowledge(region, key, lsn);
@@ -149,7 +166,8 @@ impl Oracle {
             let keys = self.unknown_on_lease_end.len();
             let sights = self.sights.entry(to).or_insert_with(|| vec![Sight::default(); keys]);
             let sight = &mut sights[accepted.key];
-            let look = Look { region: to, key: accepted.key, at_us, now, trusted, lsn: appended, view: &held };
+            let look =
+                Look { region: to, key: accepted.key, at_us, now, trusted, lsn: appended, view: &held };
             sight.look(&look, self.max_drift)?;
             if covers(&held, &accepted.part) {
                 if let Some(written) = written {
@@ -159,7 +177,9 @@ impl Oracle {
             }
             let mut all = held.clone();
             all.add(&accepted.part);
-            let idle = |o: &facts::OutcomeFact| held.outcomes.len() >= 8 || !winner::counts(&all, o.claim, o.expires_at);
+            let idle = |o: &facts::OutcomeFact| {
+                held.outcomes.len() >= 8 || !winner::counts(&all, o.claim, o.expires_at)
+            };
             let crowded = matches!(&accepted.part, facts::Part::Outcome(o) if idle(o));
             // What has expired by now may have come when all of its key was dead, and been refused.
             if crowded || now > accepted.part.expires_at().saturating_add(self.max_drift) {
@@ -169,7 +189,7 @@ impl Oracle {
                 format!("r{to} acknowledged r{from}'s log up to {lsn} at now={now}"),
                 format!("but does not hold {} (position {})", describe(&accepted.part), accepted.lsn),
             ];
-            let (key, regions) = (Some(accepted.key), vec![from, to]);
+            let (key, regions) = (Some(accepted.key), [from, to].into());
             return Err(Violation { invariant: "INV-5", clause: clause::INV_5, key, at_us, regions, story });
         }
         self.delivered.insert(stream, checked);

@@ -55,7 +55,7 @@ pub struct Look<'a> {
 
 impl Look<'_> {
     fn violation(&self, invariant: &'static str, text: &'static str, story: [String; 2]) -> Violation {
-        let (key, regions) = (Some(self.key), vec![self.region]);
+        let (key, regions) = (Some(self.key), [self.region].into());
         Violation { invariant, clause: text, key, at_us: self.at_us, regions, story }
     }
 }
@@ -72,8 +72,8 @@ pub fn covers(view: &View, part: &Part) -> bool {
                 && o.majority >= outcome.majority
         }),
         Part::Attempt(attempt) => view.attempts.iter().any(|a| {
-            let same_slot = (a.claim.region, a.claim.incarnation)
-                == (attempt.claim.region, attempt.claim.incarnation);
+            let same_slot =
+                (a.claim.region, a.claim.incarnation) == (attempt.claim.region, attempt.claim.incarnation);
             let grown = a.phase >= attempt.phase
                 && a.lease_until >= attempt.lease_until
                 && a.abandoned_lease >= attempt.abandoned_lease
@@ -176,7 +176,8 @@ impl Sight {
         let what = describe(part);
         let after = format!("r{} no longer has {what} at now={}", look.region, look.now);
         if self.restarted {
-            let story = [format!("r{} crashed and restarted; its durability covered {what}", look.region), after];
+            let story =
+                [format!("r{} crashed and restarted; its durability covered {what}", look.region), after];
             return look.violation("INV-7", clause::INV_7, story);
         }
         let before = format!("r{} held {what} when it was last looked at", look.region);
@@ -222,8 +223,10 @@ impl Sight {
         match winner(look.view) {
             Verdict::Settled(new) if new.slot() == old.slot() || outranks(new, old) => Ok(()),
             other => {
-                let story =
-                    [format!("r{} had the key settled by {}", look.region, old.claim), format!("now it is {other}")];
+                let story = [
+                    format!("r{} had the key settled by {}", look.region, old.claim),
+                    format!("now it is {other}"),
+                ];
                 Err(look.violation("INV-10", clause::INV_10, story))
             }
         }

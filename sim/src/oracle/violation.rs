@@ -17,7 +17,7 @@ pub struct Violation {
     /// When it was noticed, virtual microseconds since the start of the run.
     pub at_us: u64,
     /// The regions involved.
-    pub regions: Vec<Region>,
+    pub regions: Box<[Region]>,
     /// What led to it, and what is wrong.
     pub story: [String; 2],
 }
@@ -38,7 +38,8 @@ pub mod clause {
     pub const INV_1: &str = "Join is commutative, associative, idempotent, and commutes with dropping the \
                              dead; an entry only grows until it dies.";
     /// Convergence.
-    pub const INV_2: &str = "After heal and quiescence all live regions hold identical live state and digests.";
+    pub const INV_2: &str =
+        "After heal and quiescence all live regions hold identical live state and digests.";
     /// The winner.
     pub const INV_3: &str = "The winner equals that of an independent brute-force oracle over all operations \
                              accepted anywhere.";

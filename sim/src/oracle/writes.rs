@@ -26,7 +26,8 @@ pub fn accepted(decision: &Decision) -> Result<Vec<Part>, Violation> {
             Part::Forgotten(_) => decision.ask == Ask::Forget,
         };
         if !allowed {
-            let story = [decision.words(), format!("and wrote {}, which is not its to write", describe(part))];
+            let story =
+                [decision.words(), format!("and wrote {}, which is not its to write", describe(part))];
             return Err(decision.violation("S4", clause::S4, story));
         }
     }
@@ -46,7 +47,11 @@ fn attempt_allowed(decision: &Decision, attempt: &AttemptFact) -> bool {
         (Ask::Claim { .. }, Answer::Granted { claim, .. }, Some(old)) if attempt.claim != *claim => {
             *attempt == AttemptFact { abandoned_lease: old.lease_until, ..old.clone() }
         }
-        (Ask::Claim { fingerprint, claimant, .. }, Answer::Granted { claim, lease_until, expires_at }, None) => {
+        (
+            Ask::Claim { fingerprint, claimant, .. },
+            Answer::Granted { claim, lease_until, expires_at },
+            None,
+        ) => {
             attempt.claim == *claim
                 && (claim.region, claim.incarnation) == (decision.region, decision.incarnation)
                 && attempt.fingerprint == *fingerprint
@@ -86,13 +91,19 @@ impl Stamps {
             };
             if stamp <= self.newest {
                 let story = [
-                    format!("r{} had issued {}+{}", decision.region, stamp_ms(self.newest), self.newest & 0xffff),
+                    format!(
+                        "r{} had issued {}+{}",
+                        decision.region,
+                        stamp_ms(self.newest),
+                        self.newest & 0xffff
+                    ),
                     format!("and then {}: {}+{}", decision.words(), stamp_ms(stamp), stamp & 0xffff),
                 ];
                 return Err(decision.violation("INV-9", clause::INV_9, story));
             }
             let completions = decision.before.outcomes.iter().map(|o| o.stamp);
-            let seen = decision.before.claims().map(|claim| claim.stamp).chain(completions).max().unwrap_or(0);
+            let seen =
+                decision.before.claims().map(|claim| claim.stamp).chain(completions).max().unwrap_or(0);
             if stamp <= seen {
                 let story = [
                     format!("r{} knew a stamp of {}+{}", decision.region, stamp_ms(seen), seen & 0xffff),

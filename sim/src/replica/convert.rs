@@ -74,7 +74,9 @@ pub(super) fn answer(reply: &Reply<'_>) -> (Answer, Option<(Token, TokenFact)>) 
             let (claim, lease_until, expires_at) = (fact.claim, *lease_until, fact.expires_at);
             return (Answer::Granted { claim, lease_until, expires_at }, Some((*token, fact)));
         }
-        Reply::Replay(outcome) => Answer::Replay { bytes: outcome.bytes.to_vec(), claim: name(outcome.claim) },
+        Reply::Replay(outcome) => {
+            Answer::Replay { bytes: outcome.bytes.to_vec(), claim: name(outcome.claim) }
+        }
         Reply::InProgress { .. } => Answer::InProgress,
         Reply::Mismatch { .. } => Answer::Mismatch,
         Reply::Unknown(_) => Answer::Unknown,
@@ -86,7 +88,9 @@ pub(super) fn answer(reply: &Reply<'_>) -> (Answer, Option<(Token, TokenFact)>) 
         Reply::Stale(reason) => Answer::Stale { reason: reason.name().to_owned() },
         Reply::Renewed { lease_until } => Answer::Renewed { lease_until: *lease_until },
         Reply::Released => Answer::Released,
-        Reply::Settled(outcome) => Answer::Settled { bytes: outcome.bytes.to_vec(), claim: name(outcome.claim) },
+        Reply::Settled(outcome) => {
+            Answer::Settled { bytes: outcome.bytes.to_vec(), claim: name(outcome.claim) }
+        }
         Reply::Held { attempt, .. } => Answer::Held { claim: name(attempt.id) },
         Reply::Free => Answer::Free,
         Reply::Forgotten(_) => Answer::Forgotten,

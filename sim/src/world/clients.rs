@@ -71,6 +71,7 @@ impl World {
         let (at, key) = (sent.region, sent.key);
         let site = &mut self.sites[at];
         let (region, wall, dead_by) = (site.region(), site.wall(at_us), site.death_ms(at_us));
+        let trusted = site.trusts_clock(at_us);
         let Some(replica) = site.replica.as_mut() else { return Ok(()) };
         let name = &self.scenario.keys[key];
         let token = sent.token.map(|number| {
@@ -89,7 +90,7 @@ impl World {
             at_us,
             now,
             dead_by,
-            trusted: !replica.distrusts_clock(),
+            trusted,
             ask: sent.ask.clone(),
             answer: answer.clone(),
             before,
@@ -98,7 +99,11 @@ impl World {
             lsn_after: replica.appended(),
             durable: asked || policy.durable,
         };
-        self.trace.event(at_us, answer.status(), &[at as u64, client as u64, key as u64, now, decision.lsn_after]);
+        self.trace.event(
+            at_us,
+            answer.status(),
+            &[at as u64, client as u64, key as u64, now, decision.lsn_after],
+        );
         self.trace.remark(|| decision.words());
         let receipt = self.oracle.decided(&decision)?;
         self.note_goals(&decision);
@@ -114,11 +119,15 @@ impl World {
     fn note_goals(&mut self, decision: &Decision) {
         let Decision { before, after, answer, .. } = decision;
         let goal = match answer {
-            Answer::Granted { claim, .. } if before.claims().any(|known| known == *claim) => Goal::GrantedAgain,
+            Answer::Granted { claim, .. } if before.claims().any(|known| known == *claim) => {
+                Goal::GrantedAgain
+            }
             Answer::Granted { .. } if took_over(before, after) => Goal::Takeover,
             Answer::Granted { .. } if !before.is_empty() && self.was_dead(decision) => Goal::Reused,
             Answer::Granted { .. } => Goal::Granted,
-            Answer::Replay { claim, .. } if self.done_elsewhere(decision, claim.stamp) => Goal::ReplayAcrossRegions,
+            Answer::Replay { claim, .. } if self.done_elsewhere(decision, claim.stamp) => {
+                Goal::ReplayAcrossRegions
+            }
             Answer::Unknown => Goal::Unknown,
             Answer::Mismatch => Goal::Mismatch,
             Answer::Contested => Goal::Contested,

@@ -56,7 +56,7 @@ impl World {
         for at in 0..self.scenario.regions {
             let site = &mut self.sites[at];
             site.slow = 1;
-            if !site.clock.is_sound(self.scenario.max_drift_ms) {
+            if !site.clock.is_calm(self.scenario.max_drift_ms) {
                 self.step_clock(at, Step::Calm);
             }
             let site = &self.sites[at];

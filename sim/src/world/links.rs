@@ -131,13 +131,14 @@ impl World {
         durable: bool,
     ) -> Result<(), Violation> {
         let at_us = self.now_us();
+        let now = self.sites[at].death_ms(at_us);
         let (speaker, owner) = (&self.sites[at], &self.sites[peer]);
         // Of an older life of the peer's log, or of a peer that is down: nothing to compare with.
-        let same = owner.replica.as_ref().is_some_and(|r| r.incarnation() == incarnation) && owner.epoch == epoch;
+        let same =
+            owner.replica.as_ref().is_some_and(|r| r.incarnation() == incarnation) && owner.epoch == epoch;
         let Some(replica) = speaker.replica.as_ref().filter(|_| same) else { return Ok(()) };
         let pair = (owner.region(), speaker.region());
-        let (now, keys) = (replica.now(speaker.wall(at_us)), &self.scenario.keys);
-        let trusted = !replica.distrusts_clock();
+        let (trusted, keys) = (speaker.trusts_clock(at_us), &self.scenario.keys);
         let positions = (lsn, durable.then_some(speaker.written), replica.appended());
         self.oracle.acknowledged(pair, positions, (at_us, now, trusted), |key| replica.view(&keys[key]))
     }
@@ -180,7 +181,13 @@ impl World {
         }
     }
 
-    pub(super) fn frame(&mut self, from: usize, to: usize, session: u64, bytes: &[u8]) -> Result<(), Violation> {
+    pub(super) fn frame(
+        &mut self,
+        from: usize,
+        to: usize,
+        session: u64,
+        bytes: &[u8],
+    ) -> Result<(), Violation> {
         if self.network.session(from, to) != Some(session) || self.sites[to].replica.is_none() {
             return Ok(());
         }
@@ -202,6 +209,7 @@ impl World {
         let now_us = self.now_us();
         let site = &mut self.sites[to];
         let wall = site.wall(now_us);
+        site.death_ms(now_us);
         let Some(replica) = site.replica.as_mut() else { return Ok(()) };
         let result = replica.frame(from, session, bytes, wall);
         self.trace.event(now_us, "frame", &[from as u64, to as u64, session, u64::from(result.is_err())]);
@@ -209,7 +217,11 @@ impl World {
             self.trace.remark(|| error.clone());
             if !self.scenario.menu.rough && self.sites[to].links[from] == session {
                 let story = [
-                    format!("r{} sent r{} a frame over a link that loses and reorders nothing", from + 1, to + 1),
+                    format!(
+                        "r{} sent r{} a frame over a link that loses and reorders nothing",
+                        from + 1,
+                        to + 1
+                    ),
                     format!("it was refused: {error}"),
                 ];
                 return Err(self.violation("INV-17", clause::INV_17, &[from, to], story));

@@ -183,7 +183,7 @@ impl World {
             "something answers itself without end".to_owned(),
         ];
         let (invariant, at_us) = ("INV-17", self.now_us());
-        Violation { invariant, clause: clause::INV_17, key: None, at_us, regions: Vec::new(), story }
+        Violation { invariant, clause: clause::INV_17, key: None, at_us, regions: [].into(), story }
     }
 
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
@@ -247,7 +247,13 @@ impl World {
     }
 
     /// A violation that names sites and not a key.
-    fn violation(&self, invariant: &'static str, text: &'static str, sites: &[usize], story: [String; 2]) -> Violation {
+    fn violation(
+        &self,
+        invariant: &'static str,
+        text: &'static str,
+        sites: &[usize],
+        story: [String; 2],
+    ) -> Violation {
         let regions = sites.iter().map(|site| *site as Region + 1).collect();
         Violation { invariant, clause: text, key: None, at_us: self.now_us(), regions, story }
     }

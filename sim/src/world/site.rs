@@ -108,6 +108,13 @@ impl Site {
         self.latest_ms
     }
 
+    /// Whether what is past at [`Self::death_ms`] is past for the region too: it trusts its clock, which
+    /// has not stepped back.
+    pub(super) fn trusts_clock(&self, now_us: u64) -> bool {
+        let wall = self.wall(now_us);
+        self.replica.as_ref().is_some_and(|r| !r.distrusts_clock() && r.now(wall) >= self.latest_ms)
+    }
+
     /// The living replica of life `life`.
     fn living(&mut self, life: u64) -> Option<&mut Replica> {
         if self.life == life { self.replica.as_mut() } else { None }
@@ -186,7 +193,11 @@ impl World {
         let incarnation = started.replica.incarnation();
         site.header = Some(started.header);
         site.replica = Some(started.replica);
-        self.trace.event(now_us, "start", &[at as u64, u64::from(incarnation), site.epoch.into(), site.written]);
+        self.trace.event(
+            now_us,
+            "start",
+            &[at as u64, u64::from(incarnation), site.epoch.into(), site.written],
+        );
         if !first {
             self.goals.reach(Goal::Crashed);
             if started.new_incarnation {
@@ -209,7 +220,7 @@ impl World {
         let Some(replica) = &site.replica else { return Ok(()) };
         let view = replica.view(&self.scenario.keys[key]);
         let (region, lsn) = (site.region(), replica.appended());
-        let trusted = !replica.distrusts_clock();
+        let trusted = site.trusts_clock(at_us);
         self.oracle.look(&Look { region, key, at_us, now, trusted, lsn, view: &view })
     }
 
@@ -254,7 +265,8 @@ impl World {
         let site = &mut self.sites[at];
         let Some(replica) = &site.replica else { return Ok(()) };
         let tail = replica.store().tail();
-        let (told, held) = std::mem::take(&mut site.held).into_iter().partition(|h| tail.may_release(&h.release));
+        let (told, held) =
+            std::mem::take(&mut site.held).into_iter().partition(|h| tail.may_release(&h.release));
         site.held = held;
         let (written, synced): (Lsn, Lsn) = (site.written, site.synced);
         let told: Vec<Held> = told;
