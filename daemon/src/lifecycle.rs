@@ -56,7 +56,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let peers: Vec<RegionId> = config.peers.iter().map(|peer| RegionId(peer.id)).collect();
     let node = Node::new(
         NodeConfig {
-            cluster: config.cluster.id,
+            cluster: secret.cluster_digest(&config.cluster.name),
             name: config.region.name.clone(),
             peers: peers.clone(),
             epoch: header.epoch,
@@ -109,7 +109,7 @@ fn open_log(config: &Config, secret: &ClusterSecret, moved: &Arc<Notify>) -> any
             ring_bytes_max: if config.peers.is_empty() { 0 } else { config.log.ring_bytes as usize },
         },
         policies,
-        cluster: config.cluster.id,
+        cluster: secret.cluster_digest(&config.cluster.name),
         boot: boot_number(),
         acknowledged_unsynced: acknowledges_unsynced(&config.policies),
         wall_ms: wall_ms(),

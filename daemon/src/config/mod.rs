@@ -74,7 +74,8 @@ pub struct Config {
 pub struct Cluster {
     /// Its name, as in its certificates.
     pub name: String,
-    /// First 16 bytes of the name's blake3, exchanged by peers so that two clusters never mix.
+    /// First 16 bytes of the name's blake3, for people to compare. What peers exchange covers the secret, too:
+    /// `ClusterSecret::cluster_digest`.
     #[serde(serialize_with = "hex")]
     pub id: [u8; 16],
     /// Where the shared secret is.

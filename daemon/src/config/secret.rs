@@ -116,6 +116,13 @@ impl ClusterSecret {
         self.derive("onced v1 quic stateless reset", region.as_bytes())
     }
 
+    /// What regions tell each other at the start of a link, and what stands in the log's headers: equal only where
+    /// name and secret both are. A region with another secret would take every token for forged and look every key
+    /// up under another hash; it must be refused before its first record, without the secret being shown.
+    pub fn cluster_digest(&self, name: &str) -> [u8; 16] {
+        first_half(self.derive("onced v1 cluster", name.as_bytes()))
+    }
+
     fn derive(&self, purpose: &str, subject: &[u8]) -> [u8; 32] {
         let key = blake3::derive_key(purpose, &self.0);
         *blake3::keyed_hash(&key, subject).as_bytes()
@@ -161,6 +168,9 @@ mod tests {
         assert_eq!(with.hash_key(), without.hash_key());
         assert_ne!(with.hash_key(), with.tag_key());
         assert_ne!(with.reset_key("eu"), with.reset_key("us"));
+        assert_eq!(with.cluster_digest("onced"), without.cluster_digest("onced"));
+        assert_ne!(with.cluster_digest("onced"), with.cluster_digest("other"));
+        assert_ne!(with.cluster_digest("onced"), ClusterSecret(vec![b'y'; 32]).cluster_digest("onced"));
         assert_eq!(format!("{with:?}"), "ClusterSecret(..)");
     }
 
