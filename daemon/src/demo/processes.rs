@@ -113,9 +113,10 @@ impl Processes {
     /// After a signal has ended everything, waits for the end of this process: what fails from then on fails because
     /// of that, and must neither be told nor change the exit code.
     pub fn leave_if_over(&self) {
-        let over = self.lock().over;
-        while over {
-            std::thread::park();
+        if self.lock().over {
+            loop {
+                std::thread::park();
+            }
         }
     }
 
