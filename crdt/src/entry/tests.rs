@@ -170,15 +170,27 @@ fn a_forget_is_remembered_for_ninety_days() {
     assert!(entry.is_empty());
 }
 
-/// S3: an entry takes at most 8 outcomes; which 8 does not depend on the order of arrival.
+/// Outcomes that can never count again are not kept: they would crowd out those that do.
 #[test]
-fn the_earliest_eight_outcomes_stay() {
+fn void_and_superseded_outcomes_are_not_kept() {
+    let (old, new) = (outcome(attempt(1, 1, 5).id, 1, 6), outcome(attempt(2, 1, 8).id, 2, 9));
+    let both = entry(&[], &[old, new]);
+    assert_eq!(both.clone().join(&forgotten(5)).outcomes[..], [new]);
+    let superseding = attempt(3, 1, old.expires_at);
+    assert_eq!(both.clone().join(&Entry::of_attempt(superseding)).outcomes[..], [new]);
+    let union = both.union(&forgotten(5));
+    assert_eq!(union.outcomes[..], [old, new], "losers are derived from what met");
+}
+
+/// The bound on joined outcomes keeps the earliest completions, and so the winner.
+#[test]
+fn the_bound_on_joined_outcomes_keeps_the_earliest() {
+    const MOST: u16 = limits::OUTCOMES_JOINED_MAX as u16;
     let all: Vec<_> =
-        (1..=12).map(|n| outcome(attempt(n, 1, u64::from(n)).id, n, 100 - u64::from(n))).collect();
-    let forwards = entry(&[], &all);
-    let backwards = all.iter().rev().fold(Entry::default(), |e, o| e.join(&Entry::of_outcome(*o)));
-    assert_eq!(forwards, backwards);
-    assert_eq!(forwards.outcomes[..], all[4..]);
+        (1..=MOST + 3).map(|n| outcome(attempt(n, 1, u64::from(n)).id, n, 500 - u64::from(n))).collect();
+    let full = entry(&[], &all);
+    assert_eq!(full.outcomes[..], all[3..]);
+    assert_eq!(full.winner(), Winner::Settled(&all[usize::from(MOST) + 2]));
 }
 
 /// S2: what is checked against the wall clock and then observed covers every stamp in an entry.

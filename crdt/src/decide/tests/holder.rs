@@ -169,18 +169,18 @@ fn the_ninth_outcome_is_listed_but_not_stored() {
     assert!(eighth.delta.is_some() && eighth.loser.is_none());
 }
 
-/// A completion that cannot be kept must not be called COMPLETED: here FORGET voided the eight that
-/// fill the entry while the claim was running.
+/// What FORGET has voided takes no room: a completion that is confirmed is kept.
 #[test]
-fn a_completion_without_room_is_not_confirmed() {
+fn a_completion_after_a_forget_is_kept_however_many_were_voided() {
     let outcomes: Vec<_> =
         (1..=8).map(|n| outcome(&held(RegionId(n), T0, b"a"), RegionId(n), T0 + 5, b"x")).collect();
     let holder = held(RegionId(9), T0 + 7, b"b");
     let full = of(&[holder], &outcomes).join(&forgotten(T0 + 6));
     let decision = at(&full, complete(&holder, b"done"), &policy(), T0 + 9);
-    let unavailable =
-        Reply::Unavailable { reason: Reason::Full, retry_after_ms: limits::RETRY_AFTER_MS_DEFAULT };
-    answers(decision, unavailable);
+    assert_eq!(decision.reply, completed(T0 + 9, HERE));
+    let after = full.join(&decision.delta.expect("recorded"));
+    assert!(matches!(after.winner(), Winner::Settled(stored) if stored.claim == holder.id));
+    answers(at(&after, complete(&holder, b"done"), &policy(), T0 + 10), completed(T0 + 9, HERE));
 }
 
 /// S4.2 STALE: only for a bad tag, a claim past its expiry, or one voided by FORGET.

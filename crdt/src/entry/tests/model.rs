@@ -49,22 +49,30 @@ impl Model {
         }
     }
 
-    /// Whether `entry` holds exactly these registers, in the order that a join relies on.
+    /// Whether `entry` holds exactly these registers, in the order that a join relies on; of the
+    /// outcomes those that can still count.
     pub fn is(&self, entry: &Entry<'static>) -> bool {
+        let dropped = self.dropped();
+        let counting = self.outcomes.values().filter(|o| !dropped(o.claim, o.expires_at));
         self.attempts.values().eq(entry.attempts.iter())
-            && self.outcomes.values().eq(entry.outcomes.iter())
+            && counting.eq(entry.outcomes.iter())
             && self.forgotten == entry.forgotten
+    }
+
+    /// S3 Winner, 1: what is void or superseded.
+    fn dropped(&self) -> impl Fn(ClaimId, u64) -> bool {
+        let claims: Vec<ClaimId> =
+            self.attempts.values().map(|a| a.id).chain(self.outcomes.values().map(|o| o.claim)).collect();
+        move |claim, expires_at| {
+            let void = claim.stamp <= self.forgotten;
+            let superseded = claims.iter().any(|some| some.stamp.ms() >= expires_at);
+            void || superseded
+        }
     }
 
     /// S3 Winner, 1 to 4.
     pub fn winner(&self) -> Verdict {
-        let claims: Vec<ClaimId> =
-            self.attempts.values().map(|a| a.id).chain(self.outcomes.values().map(|o| o.claim)).collect();
-        let dropped = |claim: ClaimId, expires_at: u64| {
-            let void = claim.stamp <= self.forgotten;
-            let superseded = claims.iter().any(|some| some.stamp.ms() >= expires_at);
-            void || superseded
-        };
+        let dropped = self.dropped();
         let mut outcomes: Vec<_> =
             self.outcomes.values().filter(|o| !dropped(o.claim, o.expires_at)).collect();
         outcomes.sort_by_key(|o| (o.completed, o.region));

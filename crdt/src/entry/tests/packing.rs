@@ -23,7 +23,7 @@ fn read(bytes: &[u8]) -> Result<Entry<'_>, MalformedEntry> {
 /// What was accepted keeps every bound, and has one encoding from then on.
 fn holds_its_bounds(entry: &Entry<'_>) -> Result<(), TestCaseError> {
     prop_assert!(entry.attempts.len() <= limits::ATTEMPTS_MAX);
-    prop_assert!(entry.outcomes.len() <= limits::OUTCOMES_MAX);
+    prop_assert!(entry.outcomes.len() <= limits::OUTCOMES_JOINED_MAX);
     let slot = |a: &Attempt<'_>| (a.id.region, a.id.incarnation);
     prop_assert!(entry.attempts.windows(2).all(|pair| slot(&pair[0]) < slot(&pair[1])));
     let slot = |o: &Outcome<'_>| (o.claim, o.region, o.incarnation);
@@ -111,8 +111,8 @@ fn parts_beyond_their_bounds_are_refused() {
     for (entry, accepted) in [
         (Entry { attempts: attempts(limits::ATTEMPTS_MAX), ..Entry::default() }, true),
         (Entry { attempts: attempts(limits::ATTEMPTS_MAX + 1), ..Entry::default() }, false),
-        (Entry { outcomes: outcomes(limits::OUTCOMES_MAX), ..Entry::default() }, true),
-        (Entry { outcomes: outcomes(limits::OUTCOMES_MAX + 1), ..Entry::default() }, false),
+        (Entry { outcomes: outcomes(limits::OUTCOMES_JOINED_MAX), ..Entry::default() }, true),
+        (Entry { outcomes: outcomes(limits::OUTCOMES_JOINED_MAX + 1), ..Entry::default() }, false),
         (with(Attempt { claimant: &claimant[1..], ..fits }), true),
         (with(Attempt { claimant, ..fits }), false),
         (with(Attempt { note: &note[1..], ..fits }), true),

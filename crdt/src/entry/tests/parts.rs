@@ -125,11 +125,14 @@ pub fn wild(most: usize) -> impl Strategy<Value = Vec<Part>> {
     let attempts = (honest_attempts(), fixed.clone()).prop_map(|(part, (fp, claimant, note, expires_at))| {
         let attempt = part.attempts[0];
         let fixed = Attempt { fingerprint: fingerprint(fp), claimant: BYTES[claimant], ..attempt };
+        // A claim that had expired before it was made would supersede itself.
+        let expires_at = expires_at.max(attempt.id.stamp.ms() + 1);
         Entry::of_attempt(Attempt { note: BYTES[note], expires_at, ..fixed })
     });
     let outcomes =
         (honest_outcomes(), fixed, stamps()).prop_map(|(part, (fp, bytes, _, expires_at), completed)| {
             let outcome = Outcome { fingerprint: fingerprint(fp), bytes: BYTES[bytes], ..part.outcomes[0] };
+            let expires_at = expires_at.max(outcome.claim.stamp.ms() + 1);
             Entry::of_outcome(Outcome { completed, expires_at, ..outcome })
         });
     prop::collection::vec(prop_oneof![5 => attempts, 3 => outcomes, 1 => forgets()], 0..=most)
