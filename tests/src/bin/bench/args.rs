@@ -3,6 +3,7 @@
 //! Besides what `USAGE` names there are two subcommands for the bench's own children, `ceiling` and `drive`. Must
 //! never start anything: it only says what was asked for.
 
+use crate::ceiling::Answer;
 use crate::drive::Job;
 use crate::figures::FIGURES;
 use crate::rounds::Depth;
@@ -32,8 +33,8 @@ Exit code 0 whatever the figures say, 1 when something could not be run, 2 for a
 pub enum Action {
     /// Measure and print.
     Measure(Options),
-    /// Be the server that only answers +OK.
-    Ceiling(PathBuf),
+    /// Be the server that always gives the same answer.
+    Ceiling(PathBuf, Answer),
     /// Be a driver.
     Drive(Job),
     /// Print `USAGE`.
@@ -62,8 +63,10 @@ pub struct Options {
 pub fn parse(words: &[String]) -> Result<Action> {
     match words.first().map(String::as_str) {
         Some("ceiling") => {
-            let socket = words.get(1).context("`ceiling` is for the bench's own use and takes a socket")?;
-            return Ok(Action::Ceiling(PathBuf::from(socket)));
+            let [_, socket, answer] = words else {
+                bail!("`ceiling` is for the bench's own use and takes 2 words")
+            };
+            return Ok(Action::Ceiling(PathBuf::from(socket), Answer::from_name(answer)?));
         }
         Some("drive") => return Ok(Action::Drive(Job::from_words(&words[1..])?)),
         _ => {}

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
             println!("{}", args::USAGE);
             Ok(())
         }
-        Action::Ceiling(socket) => ceiling::serve(&socket),
+        Action::Ceiling(socket, answer) => ceiling::serve(&socket, answer),
         Action::Drive(job) => drive::run(&job),
         Action::Measure(options) => measure(&options),
     };
@@ -70,6 +70,7 @@ fn measure(options: &Options) -> Result<()> {
     let mut bench = Bench {
         programs,
         depth: options.depth,
+        patience: options.depth.patience(),
         folder: folder.path().to_path_buf(),
         progress: Progress::new(),
         runs: 0,

@@ -39,18 +39,10 @@ impl Depth {
         }
     }
 
-    /// How often a disturbed run is tried again. Few: on a busy machine a bound keeps the whole within its time.
-    fn repeats_max(self) -> usize {
-        match self {
-            Depth::Short => 0,
-            Depth::Quick => 1,
-            Depth::Full => 5,
-        }
-    }
-
-    /// How long a run waits for others to leave the machine before it begins all the same.
-    fn quiet_wait_max(self) -> Duration {
-        self.pick(Duration::ZERO, Duration::from_secs(5), Duration::from_secs(60))
+    /// How long, over the whole bench, may be spent on waiting for a quiet machine and on repeating disturbed runs.
+    /// A machine that never becomes quiet must not keep it from ending.
+    pub fn patience(self) -> Duration {
+        self.pick(Duration::ZERO, Duration::from_secs(60), Duration::from_secs(900))
     }
 
     /// One of three sizes.
@@ -73,6 +65,8 @@ pub struct Bench {
     pub folder: PathBuf,
     /// The line that says what is going on.
     pub progress: Progress,
+    /// What is left of `Depth::patience`.
+    pub patience: Duration,
     /// Runs so far: makes each folder's name its own.
     pub runs: u64,
 }
@@ -172,43 +166,44 @@ impl Bench {
         Ok(all)
     }
 
-    /// One run, repeated while others disturb it; the last one counts whatever it was.
+    /// One run, repeated while others disturb it and patience lasts; the last one counts whatever it was.
     ///
     /// # Errors
     /// A server or a driver fails.
     pub fn quiet_run(&mut self, contender: &Contender) -> Result<Run> {
-        let mut repeats = 0;
         loop {
             self.wait_for_quiet()?;
+            let begun = Instant::now();
             let folder = self.fresh_folder();
             let run = self.one_run(contender, &folder);
             // Failing to remove gigabytes of a temporary folder only costs disk until the bench ends.
             let _ = std::fs::remove_dir_all(&folder);
             let run = run?;
-            if run.foreign_percent <= FOREIGN_PERCENT_MAX || repeats >= self.depth.repeats_max() {
+            if run.foreign_percent <= FOREIGN_PERCENT_MAX || self.patience.is_zero() {
                 return Ok(run);
             }
-            repeats += 1;
+            self.patience = self.patience.saturating_sub(begun.elapsed());
         }
     }
 
-    /// Waits, within the depth's bound, until others take less than what would make a run be repeated: cheaper than
-    /// repeating it.
-    fn wait_for_quiet(&self) -> Result<()> {
-        let begun = Instant::now();
-        while begun.elapsed() < self.depth.quiet_wait_max() {
+    /// Waits, while patience lasts, until others take less than what would make a run be repeated.
+    fn wait_for_quiet(&mut self) -> Result<()> {
+        while !self.patience.is_zero() {
             let reading = cpu::read(&[])?;
             std::thread::sleep(QUIET_LOOK);
             if reading.spent()?.foreign_percent <= FOREIGN_PERCENT_MAX {
                 break;
             }
+            self.patience = self.patience.saturating_sub(QUIET_LOOK);
         }
         Ok(())
     }
 
     fn one_run(&self, contender: &Contender, folder: &Path) -> Result<Run> {
         let server = Server::start(&self.programs, contender.kind, contender.setting, folder)?;
-        if let Some(before) = contender.before.as_ref().filter(|_| contender.kind != Kind::Ceiling) {
+        if let Some(before) =
+            contender.before.as_ref().filter(|_| !matches!(contender.kind, Kind::Ceiling(_)))
+        {
             load::run(&self.programs, &server, before, folder)?;
         }
         let reading = cpu::read(&server.pids())?;

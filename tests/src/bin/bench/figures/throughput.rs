@@ -6,6 +6,7 @@
 //! ceiling with our own.
 
 use super::rates;
+use crate::ceiling::Answer;
 use crate::cpu;
 use crate::goals::{Goal, Row};
 use crate::load::{Driver, Load};
@@ -58,21 +59,29 @@ fn unpipelined(bench: &mut Bench, requests: u64) -> Result<Vec<Row>> {
     ])
 }
 
-/// P16 against a server that only answers +OK.
+/// P16 against a server that only answers: +OK, which is the goal, and an answer as long as ours, which tells how
+/// much of the distance is the answer's length.
 ///
 /// # Errors
 /// A server or a driver fails.
 pub fn ceiling(bench: &mut Bench) -> Result<Vec<Row>> {
     let requests = bench.depth.pick(300_000, 600_000, 4_000_000);
     let load = Load::random(Driver::Own, Work::Claim, 50, 16, requests);
+    let none = Setting::alone(Durability::None);
     let contenders = [
         contender(Kind::Onced, Setting::alone(Durability::Soon), load),
-        contender(Kind::Ceiling, Setting::alone(Durability::None), load),
+        contender(Kind::Ceiling(Answer::Ok), none, load),
+        contender(Kind::Ceiling(Answer::Granted), none, load),
     ];
     let runs = bench.rounds("c50 P16 / ceiling (own driver)", &contenders)?;
     let (ours, peer) = rates(&runs);
-    let title = "c50 P16 / +OK ceiling (own driver)";
-    Ok(vec![Row::new(title, "op/s", Goal::AtLeast(0.5), ours, peer, "+OK on tokio")])
+    let same_length = runs[2].of(super::per_second);
+    let (title, same_title) =
+        ("c50 P16 / +OK ceiling (own driver)", "c50 P16 / ceiling with a claim's answer");
+    Ok(vec![
+        Row::new(title, "op/s", Goal::AtLeast(0.5), ours.clone(), peer, "+OK on tokio"),
+        Row::new(same_title, "op/s", Goal::Shown, ours, same_length, "GRANTED on tokio"),
+    ])
 }
 
 /// One client: with client and server on one core, and free. Free, it is the wake-up of an idle core.

@@ -8,6 +8,7 @@ pub mod onced;
 pub mod postgres;
 pub mod redis;
 
+use crate::ceiling::Answer;
 use crate::children::Child;
 use crate::control;
 use crate::cpu;
@@ -59,8 +60,8 @@ pub enum Kind {
     Onced,
     /// `redis-server`.
     Redis,
-    /// The bench's own server that only answers +OK.
-    Ceiling,
+    /// The bench's own server that always gives this answer.
+    Ceiling(Answer),
 }
 
 impl Kind {
@@ -69,7 +70,7 @@ impl Kind {
         match self {
             Kind::Onced => "onced",
             Kind::Redis => "redis",
-            Kind::Ceiling => "+OK ceiling",
+            Kind::Ceiling(_) => "the ceiling",
         }
     }
 
@@ -112,7 +113,7 @@ impl Server {
         let mut server = match kind {
             Kind::Redis => redis::start(setting, folder)?,
             Kind::Onced => onced::start(programs, setting, folder)?,
-            Kind::Ceiling => ceiling(programs, setting, folder)?,
+            Kind::Ceiling(answer) => ceiling(programs, answer, setting, folder)?,
         };
         let ready = server.wait_until_ready(setting);
         ready
@@ -164,7 +165,7 @@ impl Server {
     /// It does not answer, or not as expected.
     pub fn keys(&self) -> Result<Option<u64>> {
         match self.kind {
-            Kind::Ceiling => Ok(None),
+            Kind::Ceiling(_) => Ok(None),
             Kind::Redis => {
                 let reply = control::ask(&self.socket, &["DBSIZE"])?;
                 Ok(Some(control::number_in(&reply, "").context("DBSIZE did not answer with a number")?))
@@ -185,8 +186,7 @@ impl Server {
 fn is_ready(kind: Kind, reply: &[u8]) -> bool {
     match kind {
         Kind::Redis => reply == b"+PONG\r\n",
-        Kind::Ceiling => reply == b"+OK\r\n",
-        Kind::Onced => crate::work::Work::Claim.accepts(Dialect::Onced, reply),
+        Kind::Onced | Kind::Ceiling(_) => crate::work::Work::Claim.accepts(Dialect::Onced, reply),
     }
 }
 
@@ -216,11 +216,11 @@ fn log_tail(folder: &Path) -> String {
     lines[lines.len().saturating_sub(12)..].join("\n")
 }
 
-fn ceiling(programs: &Programs, setting: Setting, folder: &Path) -> Result<Server> {
+fn ceiling(programs: &Programs, answer: Answer, setting: Setting, folder: &Path) -> Result<Server> {
     let socket = folder.join("s");
     let mut command = pinned(setting.core, &programs.bench);
-    command.arg("ceiling").arg(&socket);
+    command.arg("ceiling").arg(&socket).arg(answer.name());
     log_to(&mut command, folder, "log")?;
-    let process = Child::start("the +OK server", &mut command)?;
-    Ok(Server { kind: Kind::Ceiling, socket, processes: vec![process] })
+    let process = Child::start("the ceiling", &mut command)?;
+    Ok(Server { kind: Kind::Ceiling(answer), socket, processes: vec![process] })
 }
