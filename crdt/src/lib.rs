@@ -22,5 +22,6 @@ pub mod policy;
 pub mod recovery;
 pub mod request;
 pub mod store;
+mod sync;
 pub mod token;
 pub mod wire;

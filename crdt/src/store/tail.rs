@@ -12,13 +12,13 @@
 //! answer), an append after the shard's lock (the log could then disagree with the map).
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::canary::{self, Bug};
 use crate::ids::Lsn;
 use crate::journal;
 use crate::policy::Durable;
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
 
 /// What must be reached before a reply, an acknowledgement or a frame may leave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
