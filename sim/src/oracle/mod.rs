@@ -149,7 +149,8 @@ impl Oracle {
 
     /// `to` says that it holds `from`'s log up to `lsn`: whatever `from` accepted until then is held by
     /// `to` (INV-5: what was delivered is known); where it says so durably, within the first `written`
-    /// records of its own log (INV-7), which ends at `appended`. `view` shows `to`'s entries, `now` is `to`'s.
+    /// records of its own log (INV-7), which ends at `appended`. `view` shows `to`'s entries, `now` is
+    /// `to`'s.
     pub fn acknowledged(
         &mut self,
         (from, to): (Region, Region),

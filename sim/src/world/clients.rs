@@ -75,8 +75,7 @@ impl World {
         let Some(replica) = site.replica.as_mut() else { return Ok(()) };
         let name = &self.scenario.keys[key];
         let token = sent.token.map(|number| {
-            let forged = matches!(&sent.ask, Ask::Complete { token, .. } | Ask::Renew { token, .. } | Ask::Release { token } if token.forged);
-            if forged { forge(&self.tokens[number]) } else { self.tokens[number] }
+            if is_forged(&sent.ask) { forge(&self.tokens[number]) } else { self.tokens[number] }
         });
         let (before, lsn_before, now) = (replica.view(name), replica.appended(), replica.now(wall));
         let Decided { answer, token: granted, release } =
@@ -156,6 +155,14 @@ impl World {
     fn done_elsewhere(&self, decision: &Decision, stamp: u64) -> bool {
         decision.before.outcomes.iter().any(|o| o.claim.stamp == stamp && o.region != decision.region)
             && winner(&decision.before).claim().is_some()
+    }
+}
+
+/// The client has tampered with its token.
+fn is_forged(ask: &Ask) -> bool {
+    match ask {
+        Ask::Complete { token, .. } | Ask::Renew { token, .. } | Ask::Release { token } => token.forged,
+        Ask::Claim { .. } | Ask::Get | Ask::Forget => false,
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Site {
     /// The latest time by which it may have dropped the dead, Unix ms: its wall clock may have stepped
     /// back since. A clock that the region itself distrusts must drop nothing (S2).
     pub(super) latest_ms: Millis,
+    /// It has distrusted its clock at some time: what it then took in although it was dead may linger.
+    distrusted: bool,
     /// Which run of the log this is.
     pub(super) epoch: u32,
     dice: Dice,
@@ -75,6 +77,7 @@ impl Site {
             written: 0,
             synced: 0,
             latest_ms: 0,
+            distrusted: false,
             epoch: 0,
             dice: Dice::new(scenario.seed, Stream::Disk, index as u64),
             disk: Disk::default(),
@@ -100,19 +103,21 @@ impl Site {
     /// The time by which parts may have died here, Unix ms.
     pub(super) fn death_ms(&mut self, now_us: u64) -> Millis {
         let wall = self.wall(now_us);
-        if let Some(replica) = &self.replica
-            && !replica.distrusts_clock()
-        {
-            self.latest_ms = self.latest_ms.max(replica.now(wall));
+        if let Some(replica) = &self.replica {
+            if replica.distrusts_clock() {
+                self.distrusted = true;
+            } else {
+                self.latest_ms = self.latest_ms.max(replica.now(wall));
+            }
         }
         self.latest_ms
     }
 
-    /// Whether what is past at [`Self::death_ms`] is past for the region too: it trusts its clock, which
-    /// has not stepped back.
+    /// Whether what is past at [`Self::death_ms`] is past for the region too: it has always trusted its
+    /// clock, which has not stepped back.
     pub(super) fn trusts_clock(&self, now_us: u64) -> bool {
         let wall = self.wall(now_us);
-        self.replica.as_ref().is_some_and(|r| !r.distrusts_clock() && r.now(wall) >= self.latest_ms)
+        self.replica.as_ref().is_some_and(|r| r.now(wall) >= self.latest_ms) && !self.distrusted
     }
 
     /// The living replica of life `life`.
@@ -412,6 +417,7 @@ impl World {
         site.death_ms(now_us);
         let Some(replica) = site.living(life) else { return Ok(()) };
         replica.tick(wall);
+        site.death_ms(now_us);
         self.trace.event(now_us, "tick", &[at as u64]);
         let key = self.dice.below(self.scenario.keys.len() as u64) as usize;
         self.look(at, key)?;
