@@ -74,7 +74,7 @@ impl Disk {
 fn appender(tail: &Tail, disk: &Disk, who: u8) {
     let mut last = 0;
     for round in 0..EACH {
-        let always = (who + round) % 2 == 0;
+        let always = (who + round).is_multiple_of(2);
         let durable = if always { Durable::Always } else { Durable::Interval };
         let lsn = tail.append(who, &[], 0, durable);
         assert!(lsn > last && tail.appended() >= lsn);

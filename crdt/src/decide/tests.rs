@@ -99,6 +99,7 @@ fn wants(claimant: &'static [u8]) -> Claim<'static> {
 
 /// A decision that tells something and changes nothing.
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "expected replies are written in place")]
 fn answers(decision: Decision<'_>, reply: Reply<'_>) {
     assert_eq!(decision.reply, reply);
     assert_eq!((decision.delta, decision.loser), (None, None), "nothing is written");

@@ -100,7 +100,7 @@ pub fn honest_outcomes() -> impl Strategy<Value = Part> {
             completed: Stamp::from_parts(claim.stamp.ms() + at % 9, claim.stamp.counter() + 2),
             region: RegionId(region),
             incarnation: Incarnation(incarnation),
-            majority: flags.0 && at % 5 == 0,
+            majority: flags.0 && at.is_multiple_of(5),
             compensated: flags.1,
             fingerprint: fingerprint(mixed(claim)),
             bytes: BYTES[at as usize % 4],
