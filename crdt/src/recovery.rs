@@ -51,7 +51,7 @@ pub enum Damage {
         error: MalformedHeader,
     },
     /// The data folder is another region's or cluster's.
-    #[error("segment {segment} belongs to {theirs}, this daemon is {ours}: check [cluster] name, [region] id and data_dir")]
+    #[error("segment {segment} belongs to {theirs}, this daemon is {ours}: check [cluster] name and secret_file, [region] id and data_dir")]
     Foreign {
         /// The file.
         segment: String,

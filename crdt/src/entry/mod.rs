@@ -224,6 +224,13 @@ impl<'a> Entry<'a> {
         parts.max(self.forgotten.ms().saturating_add(limits::FORGOTTEN_KEPT_MS))
     }
 
+    /// When there is something to take out, as [`Self::dies_at_ms`]: a FORGET outlives the parts that it
+    /// voided, which must not stay for its 90 days.
+    pub fn parts_die_at_ms(&self) -> u64 {
+        let parts = self.parts().map(|(_, expires_at)| expires_at).max();
+        parts.unwrap_or_else(|| self.dies_at_ms())
+    }
+
     /// The greatest stamp anywhere in it, to be checked against a wall clock and then observed (S2).
     pub fn newest_stamp(&self) -> Stamp {
         let claims = self.parts().map(|(claim, _)| claim.stamp);

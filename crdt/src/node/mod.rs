@@ -98,7 +98,7 @@ pub enum FrameError {
     #[error("records refused: {0}")]
     Refused(#[from] MergeRefused),
     /// Misconfigured on either side.
-    #[error("cluster ids differ: ours {ours}, theirs {theirs}: check [cluster] name in both configurations")]
+    #[error("cluster ids differ: ours {ours}, theirs {theirs}: check [cluster] name and secret_file in both configurations")]
     Cluster {
         /// In hex.
         ours: String,

@@ -26,7 +26,7 @@ impl Store {
             .arena
             .records()
             .map(unpack)
-            .filter(|(_, entry)| past(entry.dies_at_ms()))
+            .filter(|(_, entry)| past(entry.parts_die_at_ms()))
             .map(|(key, _)| self.config.keys.key_hash(key))
             .collect();
         dead.into_iter().filter(|hash| self.sweep_key(*hash, now_ms)).count()

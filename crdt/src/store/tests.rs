@@ -197,6 +197,21 @@ fn the_dead_are_swept_and_not_before() {
     assert!(store.inspect(b"k").is_none());
 }
 
+/// A FORGET is remembered for 90 days; once the claims that it voided had expired, they stayed in memory
+/// for as long. Found by the simulator (seed 3070).
+#[test]
+fn what_forget_voided_is_swept_at_its_own_expiry() {
+    let store = store(1);
+    let short = Claim { key: b"k", lease_ms: Some(100), retention_ms: Some(2_000), ..Claim::default() };
+    let _ = run(&store, Request::Claim(short), T0);
+    assert_eq!(run(&store, Request::Forget { key: b"k" }, T0 + 1).0, "FORGOTTEN");
+    for shard in 0..store.shards() {
+        assert_eq!(store.sweep(shard, T0 + 2_501), 0, "the key stays");
+    }
+    let inspected = store.inspect(b"k").expect("the FORGET itself stays");
+    assert!(inspected.entry().attempts.is_empty() && inspected.entry().forgotten > Stamp::ZERO);
+}
+
 #[test]
 fn a_scan_meets_every_key_once_whatever_the_page() {
     let store = store(1);
