@@ -107,6 +107,11 @@ impl Disk {
         segment.synced = segment.synced.min(len);
     }
 
+    /// The disk is replaced by an empty one.
+    pub fn lose_everything(&mut self) {
+        *self = Self::default();
+    }
+
     /// The power fails.
     pub fn power_loss(&mut self, dice: &mut Dice) -> Loss {
         let mut loss = Loss::default();

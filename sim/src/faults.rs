@@ -22,6 +22,8 @@ pub enum Fault {
     Crash(usize, u64),
     /// The machine loses power; it starts again after that long.
     PowerLoss(usize, u64),
+    /// The machine loses its disk; it starts again, empty, after that long.
+    DiskLoss(usize, u64),
     /// The wall clock is set anew.
     Clock(usize, Step),
     /// Writes and syncs take that many times as long (1 ends it).
@@ -36,18 +38,20 @@ pub fn schedule(scenario: &Scenario) -> Vec<(u64, Fault)> {
         faults.push((0, Fault::Clock(region, Step::Calm)));
     }
     let menu = scenario.menu;
-    let kinds: [(bool, Maker); 8] = [
-        (menu.partitions, partition),
-        (menu.one_way, one_way),
-        (menu.resets, reset),
-        (menu.crashes, crash),
-        (menu.power, power_loss),
-        (menu.steps, step),
-        (menu.beyond, beyond),
-        (menu.slow_disks, slow_disk),
+    // One lost disk a run: nobody relays yet what a third region alone has kept.
+    let kinds: [(bool, u64, Maker); 9] = [
+        (menu.partitions, 5, partition),
+        (menu.one_way, 5, one_way),
+        (menu.resets, 5, reset),
+        (menu.crashes, 5, crash),
+        (menu.power, 5, power_loss),
+        (menu.disk_loss, 1, disk_loss),
+        (menu.steps, 5, step),
+        (menu.beyond, 5, beyond),
+        (menu.slow_disks, 5, slow_disk),
     ];
-    for (on, make) in kinds {
-        let count = if on { dice.between(1, 5) } else { 0 };
+    for (on, most, make) in kinds {
+        let count = if on { dice.between(1, most) } else { 0 };
         for _ in 0..count {
             let at_us = dice.between(200_000, scenario.storm_us);
             make(scenario, at_us, &mut dice, &mut faults);
@@ -101,6 +105,11 @@ fn crash(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64
 
 fn power_loss(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
     faults.push((at_us, Fault::PowerLoss(one(scenario, dice), dice.heavy(400_000))));
+}
+
+fn disk_loss(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    // An incarnation is numbered by the second of its birth.
+    faults.push((at_us, Fault::DiskLoss(one(scenario, dice), 1_100_000 + dice.heavy(400_000))));
 }
 
 fn step(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {

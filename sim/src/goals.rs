@@ -47,6 +47,10 @@ pub enum Goal {
     UnsyncedLost,
     /// A power loss left a torn record.
     Torn,
+    /// A region started again from an empty disk.
+    DiskLost,
+    /// A duplicate that waited was answered with the outcome.
+    Woken,
     /// A region began a new incarnation.
     NewIncarnation,
     /// A peer that was behind the ring was served from disk.
@@ -65,7 +69,7 @@ pub enum Goal {
 
 impl Goal {
     /// Every goal.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Granted,
         Self::GrantedAgain,
         Self::Takeover,
@@ -86,6 +90,8 @@ impl Goal {
         Self::Crashed,
         Self::UnsyncedLost,
         Self::Torn,
+        Self::DiskLost,
+        Self::Woken,
         Self::NewIncarnation,
         Self::ResumedFromDisk,
         Self::ClockRefused,
@@ -118,6 +124,8 @@ impl Goal {
             Self::Crashed => "crash-recovered",
             Self::UnsyncedLost => "unsynced-bytes-lost",
             Self::Torn => "torn-tail",
+            Self::DiskLost => "disk-lost",
+            Self::Woken => "waiter-woken",
             Self::NewIncarnation => "new-incarnation",
             Self::ResumedFromDisk => "peer-resumed-from-disk",
             Self::ClockRefused => "clock-refused",

@@ -37,6 +37,8 @@ pub struct Menu {
     pub crashes: bool,
     /// Machines lose power.
     pub power: bool,
+    /// Disks are lost.
+    pub disk_loss: bool,
     /// Wall clocks step within the bound.
     pub steps: bool,
     /// Wall clocks step beyond it.
@@ -143,6 +145,7 @@ fn menu(dice: &mut Dice) -> Menu {
         resets: dice.chance(350),
         crashes: dice.chance(450),
         power: dice.chance(350),
+        disk_loss: dice.chance(80),
         steps: dice.chance(500),
         beyond: dice.chance(120),
         rough: dice.chance(400),

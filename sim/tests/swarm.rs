@@ -9,7 +9,8 @@ use sim::run::{Options, run};
 use sim::swarm::{Plan, swarm};
 
 fn onced_sim(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_onced-sim")).args(arguments).output().expect("it was built");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_onced-sim")).args(arguments).output().expect("it was built");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (output.status.code().expect("not killed"), text(output.stdout), text(output.stderr))
 }
@@ -44,7 +45,9 @@ fn exit_codes_are_the_documented_ones() {
     let (code, out, _) = onced_sim(&["swarm", "--seeds", "1", "--start", "3"]);
     assert_eq!(code, 4, "{out}");
     assert!(out.contains("goals never reached"), "{out}");
-    for wrong in [&["run"][..], &["swarm", "--seeds", "0"], &["run", "--seed", "1", "--canary", "no-such-bug"]] {
+    for wrong in
+        [&["run"][..], &["swarm", "--seeds", "0"], &["run", "--seed", "1", "--canary", "no-such-bug"]]
+    {
         assert_eq!(onced_sim(wrong).0, 64, "{wrong:?}");
     }
     let (code, out, _) = onced_sim(&["--help"]);

@@ -8,7 +8,9 @@
 //! What a crash may have undone, and what has expired, may be there or not: it enters the model only
 //! if some region still shows it. Everything else accepted must be everywhere.
 //!
-//! One allowance: a part that expired while another part keeps its key alive died whole where it was
+//! Two allowances. What a region accepted before it lost its disk, and had told to some peers only, is
+//! not relayed between those that remain (that is anti-entropy's work): about a key of which such a part
+//! is in some regions and not in others, regions may differ. And: a part that expired while another part keeps its key alive died whole where it was
 //! alone and lives on where it was not (S3 Expiry). Regions may differ about such a key until all of it
 //! has expired, so its winner and its equality are not judged; what is unexpired of it is.
 //!
@@ -64,8 +66,14 @@ pub struct Ending {
 /// Judges the end of a run.
 pub fn check(ledger: &Ledger, finals: &[Final], keys: usize, ending: Ending) -> Result<(), Violation> {
     let mut digests = true;
+    let mut stranded = Vec::new();
     for key in 0..keys {
         let model = check_presence(ledger, finals, key, ending)?;
+        if is_stranded(ledger, finals, key) {
+            stranded.push(key);
+            digests = false;
+            continue;
+        }
         check_losers(ledger, &model, finals, key, ending)?;
         if half_dead(ledger, &model, key, ending) {
             digests = false;
@@ -74,8 +82,14 @@ pub fn check(ledger: &Ledger, finals: &[Final], keys: usize, ending: Ending) -> 
         check_winner(&model, finals, key, ending)?;
         check_same(&model, finals, key, ending)?;
     }
-    check_lists(finals, ending)?;
+    check_lists(finals, &stranded, ending)?;
     if digests { check_digests(finals, ending) } else { Ok(()) }
+}
+
+/// A part whose region lost its disk is in some regions and not in others.
+fn is_stranded(ledger: &Ledger, finals: &[Final], key: Key) -> bool {
+    let everywhere = |a: &Accepted| finals.iter().all(|end| covers(&end.views[key], &a.part));
+    ledger.of_key(key).any(|accepted| accepted.wiped && !everywhere(accepted))
 }
 
 /// Some part has expired, was not superseded by a later claim, and another part lives.
@@ -254,21 +268,39 @@ fn may_be_listed(all: &View, conflict: &ConflictFact) -> bool {
 }
 
 /// "alike in every region": the same lines, and no line twice.
-fn check_lists(finals: &[Final], ending: Ending) -> Result<(), Violation> {
+fn check_lists(finals: &[Final], stranded: &[Key], ending: Ending) -> Result<(), Violation> {
     let Some((first, others)) = finals.split_first() else { return Ok(()) };
     for other in others {
-        let missing = |a: &Final, b: &Final| a.conflicts.iter().find(|c| !b.conflicts.contains(c)).cloned();
-        let differs = missing(first, other).map(|c| (c, first.region, other.region));
-        let differs = differs.or_else(|| missing(other, first).map(|c| (c, other.region, first.region)));
+        let unlike = |b: &Final, c: &ConflictFact| !stranded.contains(&c.key) && !b.conflicts.contains(c);
+        let missing = |a: &Final, b: &Final| a.conflicts.iter().find(|c| unlike(b, c)).cloned();
+        let differs = missing(first, other).map(|c| (c, first, other));
+        let differs = differs.or_else(|| missing(other, first).map(|c| (c, other, first)));
         if let Some((conflict, has, lacks)) = differs {
+            let same = |c: &&ConflictFact| {
+                (c.key, c.loser, c.region) == (conflict.key, conflict.loser, conflict.region)
+            };
             let story = [
-                format!("r{has} lists the loser {} completed in r{}", conflict.loser, conflict.region),
-                format!("r{lacks} does not list it so: {:?}", conflict.winner),
+                format!("r{} lists {}", has.region, listed_line(&conflict)),
+                match lacks.conflicts.iter().find(same) {
+                    Some(other) => format!("r{} lists it otherwise: {}", lacks.region, listed_line(other)),
+                    None => format!("r{} does not list that loser", lacks.region),
+                },
             ];
-            return Err(violation("INV-5", clause::INV_5, conflict.key, ending, vec![has, lacks], story));
+            let regions = vec![has.region, lacks.region];
+            return Err(violation("INV-5", clause::INV_5, conflict.key, ending, regions, story));
         }
     }
     Ok(())
+}
+
+fn listed_line(conflict: &ConflictFact) -> String {
+    let ConflictFact { loser, region, loser_stamp, winner, compensated, .. } = conflict;
+    let winner = winner.map_or_else(
+        || "no winner".to_owned(),
+        |(stamp, region, claim)| format!("{claim} completed in r{region} at {}", stamp_ms(stamp)),
+    );
+    let at = stamp_ms(*loser_stamp);
+    format!("loser {loser} completed in r{region} at {at} (compensated: {compensated}), {winner}")
 }
 
 /// INV-2 for the regions' own digests, taken at one `now`.

@@ -25,6 +25,8 @@ pub struct Accepted {
     pub at_us: u64,
     /// The log position was lost in a crash.
     pub doubtful: bool,
+    /// Its region has lost its disk since.
+    pub wiped: bool,
     /// Somebody was told.
     pub acknowledged: bool,
 }
@@ -52,6 +54,16 @@ impl Ledger {
         for at in self.recent.remove(&region).unwrap_or_default() {
             let accepted = &mut self.accepted[at];
             accepted.doubtful = accepted.lsn > kept;
+            accepted.lsn = 0;
+        }
+    }
+
+    /// The region lost its disk: whether anything it accepted has survived is for the others to show.
+    pub fn wipe(&mut self, region: Region) {
+        self.recent.remove(&region);
+        for accepted in self.accepted.iter_mut().filter(|accepted| accepted.region == region) {
+            accepted.doubtful = true;
+            accepted.wiped = true;
             accepted.lsn = 0;
         }
     }

@@ -61,6 +61,8 @@ pub struct Oracle {
     /// How many of a region's accepted parts each peer has been checked to hold: by region, peer and
     /// whether durably.
     delivered: BTreeMap<(Region, Region, bool), usize>,
+    /// Incarnation and log epoch of every start.
+    lives: BTreeMap<Region, Vec<(u32, u32)>>,
 }
 
 impl Oracle {
@@ -75,6 +77,7 @@ impl Oracle {
             unknown_on_lease_end,
             ledger: Ledger::default(),
             delivered: BTreeMap::new(),
+            lives: BTreeMap::new(),
         }
     }
 
@@ -118,8 +121,9 @@ impl Oracle {
         })?;
         let wrote = !parts.is_empty();
         for part in parts {
-            let (doubtful, acknowledged) = (false, false);
-            self.ledger.add(Accepted { key, region, lsn: lsn_after, part, at_us, doubtful, acknowledged });
+            let (doubtful, wiped, acknowledged) = (false, false, false);
+            let lsn = lsn_after;
+            self.ledger.add(Accepted { key, region, lsn, part, at_us, doubtful, wiped, acknowledged });
         }
         let needs = if wrote { lsn_after } else { saw };
         // UNAVAILABLE, EXPIRED and a bad tag depend on no state of the key.
@@ -202,6 +206,30 @@ impl Oracle {
         self.ledger.crash(region, kept);
         self.sights.entry(region).or_default().iter_mut().for_each(|sight| sight.crash(kept));
         self.delivered.retain(|(from, ..), _| *from != region);
+    }
+
+    /// A region lost its disk.
+    pub fn wiped(&mut self, region: Region) {
+        self.ledger.wipe(region);
+        self.sights.entry(region).or_default().iter_mut().for_each(|sight| *sight = Sight::default());
+        // What it issued and nobody saw is gone without a trace; S6 asks for stamps above what peers know.
+        self.stamps.remove(&region);
+        self.delivered.retain(|(from, ..), _| *from != region);
+    }
+
+    /// A region starts again. INV-16: "No incarnation, log epoch or sequence is ever reused."
+    pub fn started(&mut self, region: Region, life: (u32, u32), at_us: u64) -> Result<(), Violation> {
+        let lives = self.lives.entry(region).or_default();
+        if lives.iter().all(|known| *known < life) {
+            lives.push(life);
+            return Ok(());
+        }
+        let story = [
+            format!("r{region} has lived as (incarnation, epoch) {lives:?}"),
+            format!("and starts again as {life:?}"),
+        ];
+        let (invariant, regions) = ("INV-16", [region].into());
+        Err(Violation { invariant, clause: clause::INV_16, key: None, at_us, regions, story })
     }
 
     /// All regions are healed and quiet.

@@ -175,6 +175,7 @@ impl World {
     /// A greeting is never repeated, so a session without it must break; other holes the replica must
     /// mend by itself, mostly.
     fn lose(&mut self, a: usize, b: usize, session: u64, first: bool) {
+        self.holes.insert(session);
         if first || self.dice.chance(300) {
             let delay_us = self.dice.heavy(100_000);
             self.heap.after(delay_us, Event::Break { a, b, session });
@@ -215,7 +216,8 @@ impl World {
         self.trace.event(now_us, "frame", &[from as u64, to as u64, session, u64::from(result.is_err())]);
         if let Err(error) = result {
             self.trace.remark(|| error.clone());
-            if !self.scenario.menu.rough && self.sites[to].links[from] == session {
+            let whole = !self.scenario.menu.rough && !self.holes.contains(&session);
+            if whole && self.sites[to].links[from] == session {
                 let story = [
                     format!(
                         "r{} sent r{} a frame over a link that loses and reorders nothing",

@@ -18,7 +18,7 @@ mod site;
 
 pub use ending::Trouble;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crdt::node::ReadRequest;
 use crdt::store::Batch;
@@ -36,7 +36,7 @@ use crate::random::{Dice, Stream};
 use crate::scenario::Scenario;
 use crate::trace::Trace;
 use crate::workload::{Client, Sent, TokenNumber};
-use site::Site;
+use site::{Death, Site};
 
 /// Everything that can happen next. Sites carry their life's number: what was scheduled for a process
 /// that died since is void.
@@ -93,6 +93,8 @@ pub struct World {
     stale_frames: BTreeMap<(usize, usize), Vec<Vec<u8>>>,
     /// Hellos seen by direction: the session whose first frame has left.
     greeted: BTreeMap<(usize, usize), u64>,
+    /// Sessions that have lost a frame.
+    holes: BTreeSet<u64>,
     /// Copies of real entries by key, for the join laws.
     copies: BTreeMap<usize, Vec<crdt::store::Inspected>>,
     storm: bool,
@@ -119,6 +121,7 @@ impl World {
             dice: Dice::new(scenario.seed, Stream::Oracle, 0),
             stale_frames: BTreeMap::new(),
             greeted: BTreeMap::new(),
+            holes: BTreeSet::new(),
             copies: BTreeMap::new(),
             storm: true,
             trace: Trace::new(keep_trace),
@@ -229,8 +232,9 @@ impl World {
                     self.break_session(a, b, session);
                 }
             }
-            Fault::Crash(site, down_us) => self.crash(site, down_us, false),
-            Fault::PowerLoss(site, down_us) => self.crash(site, down_us, true),
+            Fault::Crash(site, down_us) => self.crash(site, down_us, Death::Process),
+            Fault::PowerLoss(site, down_us) => self.crash(site, down_us, Death::Power),
+            Fault::DiskLoss(site, down_us) => self.crash(site, down_us, Death::Disk),
             Fault::Clock(site, step) => self.step_clock(site, step),
             Fault::SlowDisk(site, factor) => {
                 self.trace.event(now_us, "disk", &[site as u64, factor]);

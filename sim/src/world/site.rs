@@ -31,6 +31,17 @@ struct Span {
     carried_to: Option<Lsn>,
 }
 
+/// How much goes down with a region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Death {
+    /// The process: what was written stays.
+    Process,
+    /// The machine: what was synced stays.
+    Power,
+    /// The machine and its disk.
+    Disk,
+}
+
 /// See the module's text.
 pub(super) struct Site {
     pub(super) index: usize,
@@ -117,7 +128,7 @@ impl Site {
     /// clock, which has not stepped back.
     pub(super) fn trusts_clock(&self, now_us: u64) -> bool {
         let wall = self.wall(now_us);
-        self.replica.as_ref().is_some_and(|r| r.now(wall) >= self.latest_ms) && !self.distrusted
+        self.replica.as_ref().is_some() && wall >= self.latest_ms && !self.distrusted
     }
 
     /// The living replica of life `life`.
@@ -131,8 +142,8 @@ impl Site {
 }
 
 impl World {
-    /// The process dies; with `power`, the machine too. It starts again after `down_us`.
-    pub(super) fn crash(&mut self, at: usize, down_us: u64, power: bool) {
+    /// A region dies. It starts again after `down_us`.
+    pub(super) fn crash(&mut self, at: usize, down_us: u64, death: Death) {
         let now_us = self.now_us();
         let site = &mut self.sites[at];
         if site.replica.take().is_none() {
@@ -145,10 +156,14 @@ impl World {
         }
         site.held.clear();
         site.links.fill(0);
-        let kept = if power { site.synced } else { site.written };
-        self.trace.event(now_us, "crash", &[at as u64, u64::from(power), kept]);
-        if power {
-            site.boot += 1;
+        let kept = match death {
+            Death::Process => site.written,
+            Death::Power => site.synced,
+            Death::Disk => 0,
+        };
+        self.trace.event(now_us, "crash", &[at as u64, death as u64, kept]);
+        site.boot += u64::from(death != Death::Process);
+        if death == Death::Power {
             let loss = site.disk.power_loss(&mut site.dice);
             if loss.lost_bytes > 0 {
                 self.goals.reach(Goal::UnsyncedLost);
@@ -158,11 +173,18 @@ impl World {
             }
         }
         let region = site.region();
-        self.oracle.crashed(region, kept);
+        if death == Death::Disk {
+            site.disk.lose_everything();
+            self.goals.reach(Goal::DiskLost);
+            self.oracle.wiped(region);
+        } else {
+            self.oracle.crashed(region, kept);
+        }
+        let silent = death != Death::Process;
         self.heap.after(down_us, Event::Restart { site: at, life });
         for peer in (0..self.scenario.regions).filter(|peer| *peer != at) {
             if let Some(session) = self.network.session(at, peer) {
-                self.end_session(at, peer, session, if power { limits::IDLE_TIMEOUT_US } else { 1_000 });
+                self.end_session(at, peer, session, if silent { limits::IDLE_TIMEOUT_US } else { 1_000 });
             }
         }
     }
@@ -196,6 +218,7 @@ impl World {
         site.epoch = started.header.epoch.0;
         (site.writing, site.syncing, site.sync_wanted) = (false, false, true);
         let incarnation = started.replica.incarnation();
+        let (region, life_id) = (site.region(), (incarnation, site.epoch));
         site.header = Some(started.header);
         site.replica = Some(started.replica);
         self.trace.event(
@@ -203,6 +226,7 @@ impl World {
             "start",
             &[at as u64, u64::from(incarnation), site.epoch.into(), site.written],
         );
+        self.oracle.started(region, life_id, now_us)?;
         if !first {
             self.goals.reach(Goal::Crashed);
             if started.new_incarnation {
