@@ -164,25 +164,36 @@ impl Replica {
         self.store.inspect(key.as_bytes()).map_or_else(View::default, |found| convert::view(&found.entry()))
     }
 
-    /// Runs one request.
+    /// Runs one request; with a ticket, a claim that waits may be parked: then there is no answer yet.
     pub fn decide(
         &mut self,
         key: &str,
         ask: &Ask,
         token: Option<&Token>,
-        durable: bool,
+        (durable, ticket): (bool, Option<u64>),
         wall: Millis,
-    ) -> Decided {
+    ) -> Option<Decided> {
         let request = request(key.as_bytes(), ask, token, durable);
         let mut emitted = None;
         let emit = |reply: &Reply<'_>| emitted = Some(convert::answer(reply));
-        let ran = self.store.run(&request, wall, None, &mut self.scratch, emit);
+        let ran = self.store.run(&request, wall, ticket, &mut self.scratch, emit);
         let release = match ran {
             Ok(Ran::Replied(release)) => release,
-            other => unreachable!("the workload sends only lawful requests that do not wait: {other:?}"),
+            Ok(Ran::Parked) => return None,
+            other => unreachable!("the workload sends only lawful requests: {other:?}"),
         };
         let (answer, token) = emitted.expect("a request that was replied to has a reply");
-        Decided { answer, token, release }
+        Some(Decided { answer, token, release })
+    }
+
+    /// Parked requests that are to be run again.
+    pub fn take_woken(&self) -> Vec<u64> {
+        self.store.take_woken()
+    }
+
+    /// A parked request has waited long enough.
+    pub fn unpark(&self, key: &str, ticket: u64) {
+        self.store.unpark(key.as_bytes(), ticket);
     }
 
     /// The regions it has links with.
@@ -258,9 +269,15 @@ impl Replica {
     /// Claims a key of its own; the answer's status. For the end of a run: does service return?
     pub fn probe(&mut self, wall: Millis) -> (&'static str, &'static str) {
         let key = format!("probe:{}:{wall}", self.store.config().region.0);
-        let ask =
-            Ask::Claim { fingerprint: None, claimant: b"probe".to_vec(), lease: 1000, retention: 60_000 };
-        let decided = self.decide(&key, &ask, None, false, wall);
+        let ask = Ask::Claim {
+            fingerprint: None,
+            claimant: b"probe".to_vec(),
+            lease: 1000,
+            retention: 60_000,
+            wait: 0,
+        };
+        let decided =
+            self.decide(&key, &ask, None, (false, None), wall).expect("nothing parks without a ticket");
         let reason = self.store.gate.closed().map_or("", crdt::request::Reason::name);
         (decided.answer.status(), reason)
     }
@@ -284,12 +301,13 @@ pub const fn region_index(id: RegionId) -> usize {
 fn request<'a>(key: &'a [u8], ask: &'a Ask, token: Option<&Token>, durable: bool) -> Request<'a> {
     let token = || *token.expect("a holder's request carries its token");
     match ask {
-        Ask::Claim { fingerprint, claimant, lease, retention } => Request::Claim(Claim {
+        Ask::Claim { fingerprint, claimant, lease, retention, wait } => Request::Claim(Claim {
             key,
             fingerprint: fingerprint.map(Fingerprint),
             claimant,
             lease_ms: Some(*lease),
             retention_ms: Some(*retention),
+            wait_ms: *wait,
             durable,
             ..Claim::default()
         }),

@@ -196,8 +196,9 @@ impl Client {
     fn claim(&mut self, mut job: Job, scenario: &Scenario) -> Step {
         job.tries += 1;
         let (key, lease, retention) = (job.key, job.lease_ms, job.retention_ms);
-        let ask =
-            Ask::Claim { fingerprint: job.fingerprint, claimant: job.claimant.clone(), lease, retention };
+        let (fingerprint, claimant) = (job.fingerprint, job.claimant.clone());
+        let wait = if self.dice.chance(200) { self.dice.between(1, 150) } else { 0 };
+        let ask = Ask::Claim { fingerprint, claimant, lease, retention, wait };
         self.stage = Stage::Claiming(job);
         let region = self.region(150, scenario);
         self.send(region, key, ask, None)

@@ -233,10 +233,13 @@ fn check_losers(
             return Err(violation("INV-5", clause::INV_5, key, ending, vec![end.region], story));
         }
     }
-    let all = ledger.model(key, |_| true);
+    // Not the model's: what a crash undid may have been accepted again in the same register.
+    let outcome = |a: &Accepted| if let Part::Outcome(o) = &a.part { Some(o.clone()) } else { None };
+    let all: Vec<OutcomeFact> = ledger.of_key(key).filter_map(outcome).collect();
+    let forgotten = ledger.model(key, |_| true).forgotten;
     for end in finals {
         for conflict in end.conflicts.iter().filter(|c| c.key == key) {
-            if all.outcomes.len() < 8 && !may_be_listed(&all, conflict) {
+            if all.len() < 8 && !may_be_listed(&all, forgotten, conflict) {
                 let story = [
                     format!("CONFLICTS of r{} lists {} as a loser", end.region, conflict.loser),
                     "but no accepted operation ever beat it".to_owned(),
@@ -260,11 +263,11 @@ fn losers(model: &View) -> Vec<&OutcomeFact> {
     model.outcomes.iter().filter(lost).collect()
 }
 
-fn may_be_listed(all: &View, conflict: &ConflictFact) -> bool {
-    all.outcomes.iter().filter(|o| o.claim == conflict.loser && o.region == conflict.region).any(|o| {
-        let void = o.claim.stamp <= all.forgotten;
-        void || all.outcomes.iter().any(|w| outranks(w, o) && (w.claim != o.claim || w.bytes != o.bytes))
-    })
+fn may_be_listed(all: &[OutcomeFact], forgotten: u64, conflict: &ConflictFact) -> bool {
+    let beaten =
+        |o: &OutcomeFact| all.iter().any(|w| outranks(w, o) && (w.claim != o.claim || w.bytes != o.bytes));
+    let same = |o: &&OutcomeFact| o.claim == conflict.loser && o.region == conflict.region;
+    all.iter().filter(same).any(|o| o.claim.stamp <= forgotten || beaten(o))
 }
 
 /// "alike in every region": the same lines, and no line twice.

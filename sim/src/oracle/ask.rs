@@ -31,6 +31,8 @@ pub enum Ask {
         lease: Millis,
         /// Milliseconds.
         retention: Millis,
+        /// How long a duplicate may park, milliseconds.
+        wait: Millis,
     },
     /// S4.2.
     Complete {

@@ -201,8 +201,10 @@ impl Oracle {
         Ok(())
     }
 
-    /// A region crashed and its log survived up to `kept`. Its positions start again.
-    pub fn crashed(&mut self, region: Region, kept: Lsn) {
+    /// A region crashed and its log survived up to `kept`; with `process_only`, that is all that the
+    /// kernel had. Its positions start again.
+    pub fn crashed(&mut self, region: Region, kept: Lsn, process_only: bool) {
+        self.stamps.entry(region).or_default().crash(kept, process_only);
         self.ledger.crash(region, kept);
         self.sights.entry(region).or_default().iter_mut().for_each(|sight| sight.crash(kept));
         self.delivered.retain(|(from, ..), _| *from != region);

@@ -55,7 +55,7 @@ fn token(of: &AttemptFact) -> TokenFact {
 }
 
 fn claim_ask(claimant: &[u8], fingerprint: Option<[u8; 16]>) -> Ask {
-    Ask::Claim { fingerprint, claimant: claimant.to_vec(), lease: 1000, retention: 10_000 }
+    Ask::Claim { fingerprint, claimant: claimant.to_vec(), lease: 1000, retention: 10_000, wait: 0 }
 }
 
 fn granted(of: &AttemptFact) -> Answer {
@@ -112,6 +112,7 @@ impl Tale {
             claimant: a.claimant.clone(),
             lease: 1000,
             retention: 10_000,
+            wait: 0,
         };
         self.decide(a.claim.region, ms, ask, granted(a), [&View::default(), &view([a.clone()], [])])
     }
@@ -223,6 +224,17 @@ fn stamps_that_do_not_increase_are_inv_9() {
 }
 
 #[test]
+fn stamps_are_issued_again_only_where_nobody_can_have_seen_them() {
+    let again = |process_only| {
+        let mut tale = Tale::new();
+        tale.grant(&attempt(10, 1, 1000)).expect("free");
+        tale.oracle.crashed(1, 0, process_only);
+        broken(tale.grant(&attempt(10, 1, 1000)))
+    };
+    assert_eq!([again(true), again(false)], ["nothing", "INV-9"]);
+}
+
+#[test]
 fn parts_that_vanish_early_are_flagged_and_the_dead_may_go() {
     let a = attempt(0, 1, 1000);
     let done = outcome(&a, 5, 1, b"ok");
@@ -244,11 +256,11 @@ fn a_crash_takes_only_what_its_durability_does_not_cover() {
     let a = attempt(0, 1, 1000);
     let mut tale = Tale::new();
     tale.grant(&a).expect("free");
-    tale.oracle.crashed(1, 1);
+    tale.oracle.crashed(1, 1, true);
     assert_eq!(broken(tale.look(1, 50, &View::default())), "INV-7");
     let mut tale = Tale::new();
     tale.grant(&a).expect("free");
-    tale.oracle.crashed(1, 0);
+    tale.oracle.crashed(1, 0, true);
     tale.look(1, 50, &View::default()).expect("it was not durable");
 }
 
@@ -287,13 +299,13 @@ fn an_acknowledged_record_that_is_not_held_is_inv_5() {
     };
     assert_eq!(ack(&mut tale, View::default()), "INV-5");
     assert_eq!(ack(&mut tale, view([a], [])), "nothing");
-    tale.oracle.crashed(2, 6);
+    tale.oracle.crashed(2, 6, true);
     tale.look(2, 5, &View::default()).expect("the log kept less than was acknowledged from it");
     let mut tale = Tale::new();
     let a = attempt(0, 1, 1000);
     tale.grant(&a).expect("free");
     ack(&mut tale, view([a], []));
-    tale.oracle.crashed(2, 7);
+    tale.oracle.crashed(2, 7, true);
     assert_eq!(broken(tale.look(2, 5, &View::default())), "INV-7", "what was acknowledged to a peer");
 }
 

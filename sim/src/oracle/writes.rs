@@ -7,7 +7,7 @@
 //! Must never: record as accepted what the answer did not admit to.
 
 use super::ask::{Answer, Ask, Decision};
-use super::facts::{AttemptFact, Part, stamp_ms};
+use super::facts::{AttemptFact, Lsn, Part, stamp_ms};
 use super::sight::{covers, describe};
 use super::violation::{Violation, clause};
 
@@ -74,12 +74,26 @@ fn attempt_allowed(decision: &Decision, attempt: &AttemptFact) -> bool {
 }
 
 /// The newest stamp one region has issued.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Stamps {
     newest: u64,
+    /// Since the last crash: where each stamp stands in the log.
+    recent: Vec<(Lsn, u64)>,
+    /// The newest before that.
+    before: u64,
 }
 
 impl Stamps {
+    /// The region crashed and its log survived up to `kept`. Where only the process died, the rest had
+    /// not reached the kernel and so nobody else (INV-8): its stamps may be issued again.
+    pub fn crash(&mut self, kept: Lsn, process_only: bool) {
+        let survived = |(lsn, _): &&(Lsn, u64)| !process_only || *lsn <= kept;
+        let newest = self.recent.iter().filter(survived).map(|(_, stamp)| *stamp).max();
+        self.before = self.before.max(newest.unwrap_or(0));
+        self.newest = self.before;
+        self.recent.clear();
+    }
+
     /// INV-9, and the causality of stamps: greater than all that the decision saw.
     pub fn issue(&mut self, decision: &Decision, parts: &[Part]) -> Result<(), Violation> {
         for part in parts {
@@ -112,6 +126,7 @@ impl Stamps {
                 return Err(decision.violation("INV-9", clause::INV_9, story));
             }
             self.newest = stamp;
+            self.recent.push((decision.lsn_after, stamp));
         }
         Ok(())
     }

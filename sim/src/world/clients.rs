@@ -17,6 +17,12 @@ const CLIENT_DELAY_US: u64 = 300;
 /// Requests and replies that are lost on the way, in thousandths.
 const CLIENT_LOSS: u64 = 15;
 
+/// A duplicate that waits for its key to change.
+pub(super) struct Parked {
+    client: usize,
+    sent: Sent,
+}
+
 impl World {
     pub(super) fn turn(&mut self, client: usize) {
         if !self.storm {
@@ -65,8 +71,51 @@ impl World {
         }
     }
 
-    /// A request reaches its region and is decided.
+    /// A request reaches its region.
     pub(super) fn arrive(&mut self, client: usize, request: u64, sent: &Sent) -> Result<(), Violation> {
+        let Ask::Claim { wait: wait @ 1.., .. } = sent.ask else {
+            return self.decide(client, request, sent, None);
+        };
+        self.decide(client, request, sent, Some(request))?;
+        let (site, life) = (sent.region, self.sites[sent.region].life);
+        if self.sites[site].parked.contains_key(&request) {
+            self.heap.after(wait * 1000, Event::Wake { site, life, ticket: request, over: true });
+        }
+        Ok(())
+    }
+
+    /// A parked duplicate is looked at again: its key has changed, or its wait is over.
+    pub(super) fn wake(&mut self, at: usize, life: u64, ticket: u64, over: bool) -> Result<(), Violation> {
+        let site = &mut self.sites[at];
+        if site.life != life {
+            return Ok(());
+        }
+        let Some(Parked { client, sent }) = site.parked.remove(&ticket) else { return Ok(()) };
+        if let Some(replica) = &site.replica
+            && over
+        {
+            replica.unpark(&self.scenario.keys[sent.key], ticket);
+        }
+        self.decide(client, ticket, &sent, (!over).then_some(ticket))?;
+        if !over && !self.sites[at].parked.contains_key(&ticket) {
+            self.goals.reach(Goal::Woken);
+        }
+        Ok(())
+    }
+
+    fn park(&mut self, client: usize, request: u64, sent: &Sent) {
+        let (at, at_us) = (sent.region, self.now_us());
+        self.sites[at].parked.insert(request, Parked { client, sent: sent.clone() });
+        self.trace.event(at_us, "park", &[at as u64, client as u64, sent.key as u64, request]);
+    }
+
+    fn decide(
+        &mut self,
+        client: usize,
+        request: u64,
+        sent: &Sent,
+        ticket: Option<u64>,
+    ) -> Result<(), Violation> {
         let at_us = self.now_us();
         let (at, key) = (sent.region, sent.key);
         let site = &mut self.sites[at];
@@ -78,8 +127,11 @@ impl World {
             if is_forged(&sent.ask) { forge(&self.tokens[number]) } else { self.tokens[number] }
         });
         let (before, lsn_before, now) = (replica.view(name), replica.appended(), replica.now(wall));
-        let Decided { answer, token: granted, release } =
-            replica.decide(name, &sent.ask, token.as_ref(), sent.durable, wall);
+        let decided = replica.decide(name, &sent.ask, token.as_ref(), (sent.durable, ticket), wall);
+        let Some(Decided { answer, token: granted, release }) = decided else {
+            self.park(client, request, sent);
+            return self.pump(at);
+        };
         let policy = &self.scenario.namespaces[self.scenario.namespace_of[key]];
         let asked = sent.durable && !matches!(sent.ask, Ask::Get) || matches!(sent.ask, Ask::Forget);
         let decision = Decision {

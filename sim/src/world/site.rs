@@ -6,10 +6,13 @@
 //!
 //! Must never: tell the replica that something is durable before it is.
 
+use std::collections::BTreeMap;
+
 use crdt::journal::{HEADER_BYTES, SegmentHeader};
 use crdt::node::ReadRequest;
 use crdt::store::Batch;
 
+use super::clients::Parked;
 use super::{Event, Held, World};
 use crate::clock::WallClock;
 use crate::disk::{Disk, Mark};
@@ -51,6 +54,8 @@ pub(super) struct Site {
     pub(super) life: u64,
     pub(super) replica: Option<Replica>,
     pub(super) held: Vec<Held>,
+    /// Parked duplicates by their ticket, which is the request's number.
+    pub(super) parked: BTreeMap<u64, Parked>,
     /// By peer: the session that the replica was told of; 0 for none.
     pub(super) links: Vec<u64>,
     /// The last record that the kernel has.
@@ -84,6 +89,7 @@ impl Site {
             life: 0,
             replica: None,
             held: Vec::new(),
+            parked: BTreeMap::new(),
             links: vec![0; scenario.regions],
             written: 0,
             synced: 0,
@@ -155,6 +161,7 @@ impl World {
             self.goals.reach(Goal::ReplyDied);
         }
         site.held.clear();
+        site.parked.clear();
         site.links.fill(0);
         let kept = match death {
             Death::Process => site.written,
@@ -178,7 +185,7 @@ impl World {
             self.goals.reach(Goal::DiskLost);
             self.oracle.wiped(region);
         } else {
-            self.oracle.crashed(region, kept);
+            self.oracle.crashed(region, kept, death == Death::Process);
         }
         let silent = death != Death::Process;
         self.heap.after(down_us, Event::Restart { site: at, life });
@@ -274,6 +281,9 @@ impl World {
         let mut reads = Vec::new();
         while let Some(request) = replica.poll_read() {
             reads.push(request);
+        }
+        for ticket in replica.take_woken() {
+            self.heap.after(10, Event::Wake { site: at, life, ticket, over: false });
         }
         if !site.writing && replica.store().tail().pending_bytes() > 0 {
             site.writing = true;
