@@ -9,10 +9,11 @@
 //! if some region still shows it. Everything else accepted must be everywhere.
 //!
 //! Two allowances. What a region accepted before it lost its disk, and had told to some peers only, is
-//! not relayed between those that remain (that is anti-entropy's work): about a key of which such a part
-//! is in some regions and not in others, regions may differ. And: a part that expired while another part keeps its key alive died whole where it was
-//! alone and lives on where it was not (S3 Expiry). Regions may differ about such a key until all of it
-//! has expired, so its winner and its equality are not judged; what is unexpired of it is.
+//! not relayed between those that remain (that is anti-entropy's work): about a key of which such a
+//! part is in some regions and not in others, regions may differ. And: a part that expired while
+//! another part keeps its key alive died whole where it was alone and lives on where it was not (S3
+//! Expiry). Regions may differ about such a key until all of it has expired, so its winner and its
+//! equality are not judged; what is unexpired of it is.
 //!
 //! Must never: take a region's word for who wins.
 
