@@ -48,8 +48,8 @@ pub mod clause {
                              claimant; across every crash its durability covers.";
     /// Double grants and their listing.
     pub const INV_5: &str = "Two regions both grant a key only when neither's claim had been delivered to \
-                             the other, or by takeover; each loser that completed is listed by CONFLICTS exactly \
-                             once, alike in every region.";
+                             the other, or by takeover; each loser that completed is listed by CONFLICTS \
+                             exactly once, alike in every region.";
     /// Survival.
     pub const INV_7: &str = "An acknowledged claim or outcome survives any crash its durability covers.";
     /// Nothing early.
