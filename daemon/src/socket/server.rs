@@ -297,14 +297,15 @@ impl Drop for Opened {
 
 fn open(stream: StdStream, scope: &Scope, access: &Access) {
     let opened = Opened(Arc::clone(&scope.shared));
-    let Ok(stream) = UnixStream::from_std(stream) else { return };
-    let Ok(peer) = stream.peer_cred() else { return };
-    let grants = access.grants(peer.uid(), &[peer.gid()]);
+    let Ok(peer) = rustix::net::sockopt::socket_peercred(&stream) else { return };
+    let grants = access.grants(peer.uid.as_raw(), &[peer.gid.as_raw()]);
     scope.shared.metrics.connections_opened.increment(1);
     if !grants.any() {
-        let _ = stream.try_write(b"-NOPERM no [[access]] rule names your uid or gid\r\n");
+        // Before tokio has the socket: it would not know yet that it can be written, and say nothing.
+        let _ = io::Write::write_all(&mut &stream, b"-NOPERM no [[access]] rule names your uid or gid\r\n");
         return;
     }
+    let Ok(stream) = UnixStream::from_std(stream) else { return };
     let scope = scope.clone();
     tokio::task::spawn_local(async move {
         connection::serve(stream, scope, grants).await;
