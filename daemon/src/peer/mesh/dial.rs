@@ -56,7 +56,7 @@ pub enum MeshError {
     #[error("cannot dial: {0}")]
     Connect(#[from] quinn::ConnectError),
     /// The handshake failed, or the connection ended in it.
-    #[error("{0}")]
+    #[error("{0}{advice}", advice = advice(.0))]
     Connection(#[from] quinn::ConnectionError),
     /// Nobody answers.
     #[error("no answer from {0} within {DIAL_TIMEOUT:?}: is onced running there, and may UDP pass?")]
@@ -70,6 +70,15 @@ pub enum MeshError {
     /// It should wait to be dialled.
     #[error("region {0:?} dialled us, but the region with the smaller id dials: check both [region] ids")]
     WrongDirection(String),
+}
+
+/// What to do about a failed handshake: quinn passes on no more of rustls's reason than its text.
+fn advice(error: &quinn::ConnectionError) -> &'static str {
+    if error.to_string().contains("certificate") {
+        "; check tls.ca_file and tls.cert_file on both sides with: onced check-config FILE"
+    } else {
+        ""
+    }
 }
 
 /// The endpoint, and a switch for every dialler.
