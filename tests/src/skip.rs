@@ -1,0 +1,16 @@
+//! Tests that need what a machine may lack say so, and fail where it was promised.
+
+use std::io::Write as _;
+
+/// Says that `test` is skipped because of `reason`, past cargo's capture of output.
+///
+/// # Panics
+/// With `ONCED_REQUIRE=all`: CI installs everything, so there a skip is a failure.
+pub fn skip(test: &str, reason: &str) {
+    assert!(
+        std::env::var_os("ONCED_REQUIRE").is_none_or(|required| required != "all"),
+        "{test} must not be skipped here (ONCED_REQUIRE=all): {reason}"
+    );
+    // Nobody can be told that stderr is closed.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
+}

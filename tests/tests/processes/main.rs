@@ -1,0 +1,11 @@
+//! Whole processes under test. One binary for all of it: each would link the whole daemon's library again, and the
+//! tests run beside each other within one process, so that a machine of two cores is used and not flooded.
+
+mod clients;
+mod cluster;
+mod crash;
+mod demo;
+mod histories;
+mod socket;
+mod stop;
+mod tls;
