@@ -13,7 +13,7 @@ use crate::conflict::ConflictId;
 use crate::hlc::Stamp;
 use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn, RegionId};
 use crate::journal::{
-    End, HEADER_BYTES, MalformedHeader, Record, Records, SegmentHeader,
+    End, HEADER_BYTES, MalformedHeader, RECORD_HEADER_BYTES, Record, Records, SegmentHeader,
 };
 use crate::node::NodeMemory;
 use crate::policy::{Durable, Policies};
@@ -175,6 +175,11 @@ impl Recovery {
                 }
                 Err(_) if next.is_some() => return Err(damage(self.next_lsn)),
                 Err(End::Clean) => break,
+                // Only the last write can be torn while the machine stays up. With whole records behind it,
+                // this is damage, and cutting it off would lose what was acknowledged (S6).
+                Err(End::Broken) if header.boot == self.config.boot && whole_behind(&bytes[offset..]) => {
+                    return Err(damage(self.next_lsn));
+                }
                 Err(End::Broken) => {
                     torn_bytes = torn_len(&bytes[offset..]);
                     break;
@@ -315,6 +320,17 @@ fn note_newest(newest: &mut BTreeMap<RegionId, Stamp>, entry: &crate::entry::Ent
         note(outcome.claim.region, outcome.claim.stamp);
         note(outcome.region, outcome.completed);
     }
+}
+
+/// Whether a whole record begins anywhere behind the start of `bytes`.
+fn whole_behind(bytes: &[u8]) -> bool {
+    let begins_here = |at: usize| {
+        let mut records = Records::new(&bytes[at..]);
+        records.next_body().is_ok_and(|body| Record::decode(body).is_ok())
+    };
+    // The bound on a body keeps this from summing up megabytes at every offset of random bytes.
+    let plausible = |at: usize| bytes[at + 3] == 0 && bytes[at..at + 3] != [0, 0, 0];
+    (1..bytes.len().saturating_sub(RECORD_HEADER_BYTES)).any(|at| plausible(at) && begins_here(at))
 }
 
 /// Bytes up to the last one that is not zero.

@@ -77,6 +77,8 @@ pub(super) struct Sending {
     pub(super) everything_to: Lsn,
     /// Our tip as the peer's hello found it: it is told when it has reached it.
     pub(super) tip: Cursor,
+    /// The cursor is to be moved over records that do not travel, although there are none that do.
+    pub(super) announce: bool,
     /// The furthest cursor sent on this link: acknowledgements beyond it are lies.
     pub(super) sent_max: Cursor,
     /// Where reading stands in a batch: its bytes' offset.
@@ -215,12 +217,14 @@ impl Peer {
 
     pub(super) fn ping(&mut self, wall_ms: u64) {
         let Some(link) = &mut self.link else { return };
-        let Some(sending) = &link.sending else { return };
+        let Some(sending) = &mut link.sending else { return };
         // A wall clock that steps back must not silence us.
         if wall_ms.abs_diff(link.last_ping_ms) < limits::PING_EVERY_MS {
             return;
         }
         link.last_ping_ms = wall_ms;
+        // Not at every such record: the peer's acknowledgement is worth a frame now and then only.
+        sending.announce = sending.read > sending.chain.lsn;
         let ping = Frame::Ping { at_ms: wall_ms, sent: sending.chain }.encode();
         self.queue(ping);
     }

@@ -72,8 +72,10 @@ fn next_records(config: &NodeConfig, sending: &mut Sending, store: &Store) -> Op
             count += 1;
         }
     }
-    // A frame without records only moves the cursor: sent when the peer waits to hear of our tip.
-    let waits = sending.chain < sending.tip && sending.read >= sending.tip.lsn;
+    // A frame without records only moves the cursor: sent when the peer waits to hear of our tip, and now
+    // and then so that it does not seem to lag behind records that do not travel.
+    let waits = sending.announce || (sending.chain < sending.tip && sending.read >= sending.tip.lsn);
+    sending.announce = false;
     if count == 0 && !waits {
         return None;
     }
@@ -97,6 +99,7 @@ impl Sending {
             under_way_bytes: 0,
             everything_to,
             tip,
+            announce: false,
             sent_max: have,
             source: None,
             disk: None,

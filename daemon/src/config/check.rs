@@ -285,7 +285,8 @@ fn socket(checker: &mut Checker<'_>, raw: &RawConfig, surroundings: &Surrounding
             ),
         );
     }
-    let threads_default = surroundings.cores.clamp(1, SOCKET_THREADS_DEFAULT);
+    // Half of the cores: a second thread on a machine of two took CPU from the services that it serves.
+    let threads_default = (surroundings.cores / 2).clamp(1, SOCKET_THREADS_DEFAULT);
     let number = |found: Option<u64>, default| found.and_then(|n| usize::try_from(n).ok()).unwrap_or(default);
     Socket {
         path: path_given,

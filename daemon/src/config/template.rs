@@ -121,7 +121,7 @@ path = @SOCKET@
 # Who may connect at all: the file's mode and group.
 # mode = \"0660\"
 # group = \"onced\"
-# threads = 4                  # the number of cores, at most 4
+# threads = 2                  # half the number of cores, at most 4
 # max_connections = 4096
 
 # Who may do what, by the uid and gid the kernel vouches for. Rules add up. Without any rule root and the

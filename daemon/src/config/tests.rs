@@ -61,7 +61,7 @@ fn one_region_alone_needs_three_lines() {
     assert_eq!(config.cluster.secret_file, Path::new("/d/cluster.secret"));
     assert!(config.cluster.secret_may_be_created);
     assert_eq!(config.socket.path, Path::new("/run/onced/onced.sock"));
-    assert_eq!((config.socket.mode, config.socket.threads), (0o660, 2));
+    assert_eq!((config.socket.mode, config.socket.threads), (0o660, 1));
     assert_eq!(config.socket.access, Access::default_for(990));
     assert_eq!(config.policies.defaults, NamespacePolicy::DEFAULT);
     assert_eq!((config.log.sync_interval_ms, config.log.segment_bytes), (50, 64 << 20));

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crdt::journal::{HEADER_BYTES, SegmentHeader};
 use crdt::store::Batch;
@@ -15,7 +16,10 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 /// File name extension of segments.
 pub(super) const EXTENSION: &str = "log";
-const PREPARED_NAME: &str = "next.tmp";
+/// File name extension of segments that are prepared and have no name yet.
+pub(super) const PREPARED_EXTENSION: &str = "tmp";
+/// Numbers prepared files: the keeper and a rotating writer may prepare one at the same time.
+static PREPARED: AtomicU64 = AtomicU64::new(0);
 
 /// A segment that is written, or prepared to be.
 #[derive(Debug)]
@@ -49,10 +53,11 @@ pub(super) fn segment_path(folder: &Path, header: &SegmentHeader) -> PathBuf {
 }
 
 impl SegmentFile {
-    /// Allocates the next segment under a name of its own; a left-over of a crash is replaced.
+    /// Allocates the next segment under a name of its own.
     pub(super) fn prepare(folder: &Path, bytes: u64) -> io::Result<Self> {
-        let path = folder.join(PREPARED_NAME);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&path)?;
+        let number = PREPARED.fetch_add(1, Ordering::Relaxed);
+        let path = folder.join(format!("next-{}-{number}.{PREPARED_EXTENSION}", std::process::id()));
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&path)?;
         match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
             // Not every file system can; the log then grows as it is written.
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}

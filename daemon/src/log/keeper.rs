@@ -98,6 +98,11 @@ impl Rounds<'_> {
                 synced_at = Instant::now();
                 self.sweep();
             }
+            // A rotation has kicked: the next segment is wanted before the one after it. Where there was no
+            // room, the chores try again.
+            if !self.log.store.gate.is_closed_for(Reason::LogBehind) {
+                self.prepare_next();
+            }
             if chores_at.elapsed() >= CHORES_EVERY {
                 self.chores()?;
                 chores_at = Instant::now();

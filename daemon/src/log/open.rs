@@ -13,7 +13,7 @@ use crdt::store::Store;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::Notify;
 
-use super::files::{ClosedSegment, EXTENSION, SegmentFile};
+use super::files::{ClosedSegment, EXTENSION, PREPARED_EXTENSION, SegmentFile};
 use super::{Log, Writer};
 
 const LOCK_NAME: &str = "lock";
@@ -31,6 +31,17 @@ pub enum OpenError {
         path: PathBuf,
         /// The system's word.
         error: io::Error,
+    },
+    /// No room for the segment that every start begins.
+    #[error(
+        "{path}: no room for a log segment of {bytes} bytes: free that much on its disk, or set a smaller [log] \
+         segment_bytes"
+    )]
+    Full {
+        /// The data folder.
+        path: PathBuf,
+        /// What is needed.
+        bytes: u64,
     },
     /// The log is not fit to start from.
     #[error(transparent)]
@@ -100,7 +111,10 @@ pub fn open(
     let store = Arc::new(store);
     let current = SegmentFile::prepare(folder, segment_bytes)
         .and_then(|prepared| prepared.begin(folder, &header))
-        .map_err(io_error(folder))?;
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull => OpenError::Full { path: folder.to_owned(), bytes: segment_bytes },
+            _ => OpenError::Io { path: folder.to_owned(), error },
+        })?;
     let log = Log {
         store: Arc::clone(&store),
         unsynced: Mutex::new(vec![current.file()]),
@@ -135,6 +149,11 @@ fn segments(folder: &Path) -> Result<Vec<(PathBuf, u64)>, OpenError> {
     let mut segments = Vec::new();
     for entry in fs::read_dir(folder).map_err(io_error)? {
         let path = entry.map_err(io_error)?.path();
+        if path.extension().is_some_and(|extension| extension == PREPARED_EXTENSION) {
+            // Prepared by a process that is gone, and never begun: the folder's lock is ours.
+            fs::remove_file(&path).map_err(|error| OpenError::Io { path, error })?;
+            continue;
+        }
         if path.extension().is_some_and(|extension| extension == EXTENSION) {
             let bytes = fs::metadata(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?.len();
             segments.push((path, bytes));

@@ -113,6 +113,45 @@ fn segments_rotate_and_damage_in_an_old_one_is_named_with_its_place() {
     assert!(text.contains(&oldest.path.display().to_string()) && text.contains("byte"), "{text}");
 }
 
+/// The keeper and a rotating writer once prepared the next segment under one name: two segments then shared a
+/// file, and a header was written over live records. Found by review.
+#[test]
+fn segments_prepared_at_the_same_time_are_two_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let opened = opened(folder.path());
+    let prepare = || SegmentFile::prepare(folder.path(), SEGMENT_BYTES).expect("room");
+    let (ours, theirs) = (prepare(), prepare());
+    opened.log.lock_writer().next = Some(ours);
+    fill(&opened, 0..400);
+    let header = SegmentHeader { first_lsn: 1_000_000, ..opened.header };
+    theirs.begin(folder.path(), &header).expect("its own file");
+    fill(&opened, 400..800);
+}
+
+/// A flipped bit in the segment that was written last was taken for a torn tail, and all that was acknowledged
+/// behind it was cut off. Found by review.
+#[test]
+fn damage_in_the_last_segment_is_no_torn_tail() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = opened(folder.path());
+    fill(&first, 0..100);
+    let last = first.log.lock_writer().current.close();
+    drop(first);
+    let whole = std::fs::read(&last.path).expect("readable");
+    let mut damaged = whole.clone();
+    damaged[2_000] ^= 1;
+    std::fs::write(&last.path, damaged).expect("writable");
+    let error = open(folder.path(), config(), SEGMENT_BYTES, None, |_, _| {}).expect_err("damaged");
+    assert!(error.to_string().contains("is damaged at byte"), "{error}");
+    // The last record alone may be torn: it was never acknowledged.
+    let mut torn = whole;
+    torn[last.end as usize - 1] ^= 1;
+    std::fs::write(&last.path, torn).expect("writable");
+    let second = opened(folder.path());
+    assert_eq!(second.store.keys(), 99);
+    assert!(second.torn_bytes > 0);
+}
+
 #[test]
 fn peers_read_back_every_record_once_across_segments() {
     let folder = tempfile::tempdir().expect("a folder");

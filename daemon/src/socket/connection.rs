@@ -213,11 +213,16 @@ impl Connection<'_> {
         if self.input.len() < needed {
             self.input.resize(needed.next_power_of_two(), 0);
         }
+        let mut stopping = false;
         loop {
             tokio::select! {
                 biased;
                 readable = self.stream.readable() => readable.map_err(|_| Ended)?,
-                () = scope.stopping() => return Err(Ended),
+                () = scope.stopping(), if !stopping => {
+                    // Bytes may have come since the runtime last asked the kernel; a yield makes it ask again.
+                    tokio::task::yield_now().await;
+                    stopping = true;
+                }
             }
             match self.stream.try_read(&mut self.input[self.filled..]) {
                 Ok(0) => return Err(Ended),
@@ -225,7 +230,7 @@ impl Connection<'_> {
                     self.filled += bytes;
                     return Ok(());
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock && !stopping => {}
                 Err(_) => return Err(Ended),
             }
         }
@@ -234,14 +239,15 @@ impl Connection<'_> {
     /// Waits until the key changes, the wait ends, or the client goes. What it sends meanwhile stays in the
     /// kernel's buffer, which is bounded.
     async fn park(&mut self, scope: &mut Scope) -> Result<(), Ended> {
-        let Some(parked) = &self.parked else { return Ok(()) };
+        let Some(parked) = &mut self.parked else { return Ok(()) };
         // Leases end without anybody saying so: look again now and then.
         let recheck = Instant::now() + Duration::from_millis(PARK_RECHECK_MS);
         tokio::select! {
             () = self.woken.notified() => {}
             () = sleep_until(parked.until.min(recheck)) => {}
             () = gone(&self.stream) => return Err(Ended),
-            () = scope.stopping() => return Err(Ended),
+            // Its wait is over: it runs once more, and is told that the daemon drains.
+            () = scope.stopping() => parked.until = Instant::now(),
         }
         self.shared.driver.store.unpark(&parked.key, self.ticket);
         Ok(())
