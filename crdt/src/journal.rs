@@ -237,7 +237,9 @@ pub enum MalformedHeader {
     #[error("not a onced log segment")]
     Magic,
     /// Another version's.
-    #[error("log format version {found}; this onced reads version {FORMAT_VERSION}: start it with the onced that wrote it, or a newer one that reads both")]
+    #[error(
+        "log format version {found}; this onced reads version {FORMAT_VERSION}: start it with the onced that wrote it, or a newer one that reads both"
+    )]
     Version {
         /// The version it names.
         found: u16,

@@ -51,7 +51,9 @@ pub enum Damage {
         error: MalformedHeader,
     },
     /// The data folder is another region's or cluster's.
-    #[error("segment {segment} belongs to {theirs}, this daemon is {ours}: check [cluster] name and secret_file, [region] id and data_dir")]
+    #[error(
+        "segment {segment} belongs to {theirs}, this daemon is {ours}: check [cluster] name and secret_file, [region] id and data_dir"
+    )]
     Foreign {
         /// The file.
         segment: String,
@@ -75,7 +77,9 @@ pub enum Damage {
         lsn: Lsn,
     },
     /// A record number is missing between two segments.
-    #[error("segment {segment} begins with record {found}, {expected} was expected: a file of the log is missing")]
+    #[error(
+        "segment {segment} begins with record {found}, {expected} was expected: a file of the log is missing"
+    )]
     Gap {
         /// The file.
         segment: String,
@@ -291,7 +295,9 @@ impl Recovery {
             Record::Entry(..) | Record::Conflict(..) => {
                 let newest = &mut self.memory.newest_stamps;
                 let visit = |entry: &crate::entry::Entry<'_>| note_newest(newest, entry);
-                self.store.recover(body, self.config.wall_ms, &mut self.scratch, visit, &mut self.unlogged).ok()
+                self.store
+                    .recover(body, self.config.wall_ms, &mut self.scratch, visit, &mut self.unlogged)
+                    .ok()
             }
         }
     }

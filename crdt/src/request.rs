@@ -114,7 +114,9 @@ pub enum BadRequest {
     #[error("a lease has at least 1 ms")]
     Lease,
     /// S8: larger outcomes are refused whole.
-    #[error("the outcome has {size} bytes, this namespace takes at most {limit} (max_outcome): nothing was stored")]
+    #[error(
+        "the outcome has {size} bytes, this namespace takes at most {limit} (max_outcome): nothing was stored"
+    )]
     Outcome {
         /// Bytes sent.
         size: usize,
@@ -142,7 +144,9 @@ impl<'a> Request<'a> {
     /// The claim's token that it shows, if it is a holder's request.
     pub fn token(&self) -> Option<&Token> {
         match self {
-            Self::Complete { token, .. } | Self::Renew { token, .. } | Self::Release { token, .. } => Some(token),
+            Self::Complete { token, .. } | Self::Renew { token, .. } | Self::Release { token, .. } => {
+                Some(token)
+            }
             Self::Claim(_) | Self::Get { .. } | Self::Forget { .. } => None,
         }
     }

@@ -43,8 +43,9 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let dialling = dialling(config, &secret)?;
     let udp = config.region.listen.filter(|_| dialling.is_some());
     let udp = udp.map(|address| {
-        UdpSocket::bind(address)
-            .with_context(|| format!("{address}: cannot listen for peers; check [region] listen, and what else uses the port"))
+        UdpSocket::bind(address).with_context(|| {
+            format!("{address}: cannot listen for peers; check [region] listen, and what else uses the port")
+        })
     });
     let udp = udp.transpose()?;
     let moved = Arc::new(Notify::new());
@@ -116,13 +117,17 @@ fn open_log(config: &Config, secret: &ClusterSecret, moved: &Arc<Notify>) -> any
     };
     let bar = progress_bar();
     let moved = (!config.peers.is_empty()).then(|| Arc::clone(moved));
-    let opened = log::open(&config.region.data_dir, recovery, config.log.segment_bytes, moved, |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    })?;
+    let opened =
+        log::open(&config.region.data_dir, recovery, config.log.segment_bytes, moved, |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        })?;
     bar.finish_and_clear();
     if opened.torn_bytes > 0 {
-        tracing::warn!(bytes = opened.torn_bytes, "the log ended in a torn record, which was never acknowledged: it is cut");
+        tracing::warn!(
+            bytes = opened.torn_bytes,
+            "the log ended in a torn record, which was never acknowledged: it is cut"
+        );
     }
     Ok(opened)
 }

@@ -9,8 +9,23 @@ use std::net::SocketAddr;
 
 /// Statuses that are counted, in the order of [`Metrics::count`].
 const STATUSES: [&str; 17] = [
-    "GRANTED", "REPLAY", "IN_PROGRESS", "MISMATCH", "UNKNOWN", "EXPIRED", "UNAVAILABLE", "COMPLETED", "CONTESTED",
-    "SUPERSEDED", "STALE", "RENEWED", "RELEASED", "SETTLED", "HELD", "FREE", "FORGOTTEN",
+    "GRANTED",
+    "REPLAY",
+    "IN_PROGRESS",
+    "MISMATCH",
+    "UNKNOWN",
+    "EXPIRED",
+    "UNAVAILABLE",
+    "COMPLETED",
+    "CONTESTED",
+    "SUPERSEDED",
+    "STALE",
+    "RENEWED",
+    "RELEASED",
+    "SETTLED",
+    "HELD",
+    "FREE",
+    "FORGOTTEN",
 ];
 
 /// All metrics of the daemon.
@@ -94,5 +109,4 @@ impl Metrics {
     pub fn render(&self) -> String {
         self.handle.render()
     }
-
 }

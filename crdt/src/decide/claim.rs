@@ -37,8 +37,9 @@ pub(super) fn claim<'e>(entry: &Entry<'e>, claim: &Claim<'e>, context: &Context<
         }
         Winner::Free => match entry.blocking_attempts().next() {
             // Only Asked attempts are left to block: they hold nothing, yet stand in the way (S5).
-            Some(asked) => blocked(entry, asked, context)
-                .unwrap_or_else(|| grant_unless_expired(entry, claim, context)),
+            Some(asked) => {
+                blocked(entry, asked, context).unwrap_or_else(|| grant_unless_expired(entry, claim, context))
+            }
             None => grant_unless_expired(entry, claim, context),
         },
     }
@@ -59,7 +60,11 @@ fn blocked<'e>(entry: &Entry<'e>, holder: &Attempt<'_>, context: &Context<'_>) -
     let margin = if canary::planted(Bug::TakeoverBeforeLeaseEnds) { 0 } else { context.max_drift_ms };
     let free_at = |attempt: &Attempt<'_>| {
         let until = attempt.lease_until.saturating_add(margin);
-        if canary::planted(Bug::TakeoverBeforeLeaseEnds) { until.saturating_sub(until % 1_000) } else { until }
+        if canary::planted(Bug::TakeoverBeforeLeaseEnds) {
+            until.saturating_sub(until % 1_000)
+        } else {
+            until
+        }
     };
     let only_winner = canary::planted(Bug::TakeoverLooksOnlyAtWinner);
     let counted = |attempt: &&Attempt<'_>| !only_winner || attempt.id == holder.id;
@@ -98,12 +103,7 @@ fn grant_unless_expired<'e>(entry: &Entry<'e>, claim: &Claim<'e>, context: &Cont
 }
 
 /// Adds a Held attempt to `delta` (S3: it expires no earlier than every part it saw).
-fn grant<'e>(
-    entry: &Entry<'e>,
-    delta: Entry<'e>,
-    claim: &Claim<'e>,
-    context: &Context<'_>,
-) -> Decision<'e> {
+fn grant<'e>(entry: &Entry<'e>, delta: Entry<'e>, claim: &Claim<'e>, context: &Context<'_>) -> Decision<'e> {
     let id = context.own_claim();
     let retention_ms = claim.retention_ms.unwrap_or(context.policy.retention_ms);
     let seen = entry.attempts.iter().map(|a| a.expires_at).chain(entry.outcomes.iter().map(|o| o.expires_at));

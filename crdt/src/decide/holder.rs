@@ -64,7 +64,11 @@ fn completion_reply<'e>(entry: &Entry<'e>, outcome: &Outcome<'e>) -> Reply<'e> {
         let other = attempt.id != outcome.claim && attempt.phase == Phase::Held;
         other && (!attempt.is_abandoned() || attempt.id > outcome.claim)
     });
-    if contested { Reply::Contested { completed_at, region } } else { Reply::Completed { completed_at, region } }
+    if contested {
+        Reply::Contested { completed_at, region }
+    } else {
+        Reply::Completed { completed_at, region }
+    }
 }
 
 /// S4.3: only the winner, and only before its lease ends.
@@ -89,8 +93,9 @@ pub(super) fn renew<'e>(
             let renewed = Attempt { lease_until, ..*winner };
             Decision::write(Reply::Renewed { lease_until }, Entry::of_attempt(renewed))
         }
-        winner => unseen(entry, token, context)
-            .unwrap_or_else(|| Decision::answer(superseded(&winner, token))),
+        winner => {
+            unseen(entry, token, context).unwrap_or_else(|| Decision::answer(superseded(&winner, token)))
+        }
     }
 }
 
@@ -120,12 +125,7 @@ pub(super) fn release<'e>(
 }
 
 /// S4.2 STALE: a bad tag, a claim past its expiry, or one voided by FORGET.
-fn stale<'e>(
-    entry: &Entry<'e>,
-    key: &[u8],
-    token: &Token,
-    context: &Context<'_>,
-) -> Option<Decision<'e>> {
+fn stale<'e>(entry: &Entry<'e>, key: &[u8], token: &Token, context: &Context<'_>) -> Option<Decision<'e>> {
     let reason = if !token.verify(context.keys, key) {
         StaleReason::BadTag
     } else if token.id.stamp <= entry.forgotten {

@@ -191,7 +191,11 @@ fn pack_attempt<'p>(attempt: &'p Attempt<'_>) -> PackedAttempt<'p> {
 }
 
 fn pack_own<'p>(outcome: &'p Outcome<'_>) -> OwnOutcome<'p> {
-    OwnOutcome { completed_after: completed_after(outcome), flags: flags(outcome), bytes: Bytes(outcome.bytes) }
+    OwnOutcome {
+        completed_after: completed_after(outcome),
+        flags: flags(outcome),
+        bytes: Bytes(outcome.bytes),
+    }
 }
 
 fn pack_outcome<'p>(outcome: &'p Outcome<'_>) -> PackedOutcome<'p> {
@@ -228,11 +232,7 @@ fn unpack_attempt<'a>(packed: &PackedAttempt<'a>) -> Result<Attempt<'a>, Malform
         return Err(MalformedEntry::Bounds);
     }
     Ok(Attempt {
-        id: ClaimId {
-            stamp,
-            region: RegionId(packed.region),
-            incarnation: Incarnation(packed.incarnation),
-        },
+        id: ClaimId { stamp, region: RegionId(packed.region), incarnation: Incarnation(packed.incarnation) },
         phase: match packed.phase {
             0 => Phase::Asked,
             1 => Phase::Held,
@@ -252,36 +252,42 @@ fn unpack_attempt<'a>(packed: &PackedAttempt<'a>) -> Result<Attempt<'a>, Malform
 }
 
 fn unpack_own<'a>(attempt: &Attempt<'a>, own: &OwnOutcome<'a>) -> Result<Outcome<'a>, MalformedEntry> {
-    checked_outcome(Outcome {
-        claim: attempt.id,
-        completed: Stamp::from_bits(attempt.id.stamp.bits().wrapping_add(own.completed_after)),
-        region: attempt.id.region,
-        incarnation: attempt.id.incarnation,
-        majority: own.flags & FLAG_MAJORITY != 0,
-        compensated: own.flags & FLAG_COMPENSATED != 0,
-        fingerprint: attempt.fingerprint,
-        bytes: own.bytes.0,
-        expires_at: attempt.expires_at,
-    }, own.flags)
+    checked_outcome(
+        Outcome {
+            claim: attempt.id,
+            completed: Stamp::from_bits(attempt.id.stamp.bits().wrapping_add(own.completed_after)),
+            region: attempt.id.region,
+            incarnation: attempt.id.incarnation,
+            majority: own.flags & FLAG_MAJORITY != 0,
+            compensated: own.flags & FLAG_COMPENSATED != 0,
+            fingerprint: attempt.fingerprint,
+            bytes: own.bytes.0,
+            expires_at: attempt.expires_at,
+        },
+        own.flags,
+    )
 }
 
 fn unpack_outcome<'a>(packed: &PackedOutcome<'a>) -> Result<Outcome<'a>, MalformedEntry> {
     let stamp = Stamp::from_bits(packed.stamp);
-    checked_outcome(Outcome {
-        claim: ClaimId {
-            stamp,
-            region: RegionId(packed.claim_region),
-            incarnation: Incarnation(packed.claim_incarnation),
+    checked_outcome(
+        Outcome {
+            claim: ClaimId {
+                stamp,
+                region: RegionId(packed.claim_region),
+                incarnation: Incarnation(packed.claim_incarnation),
+            },
+            completed: Stamp::from_bits(packed.stamp.wrapping_add(packed.completed_after)),
+            region: RegionId(packed.region),
+            incarnation: Incarnation(packed.incarnation),
+            majority: packed.flags & FLAG_MAJORITY != 0,
+            compensated: packed.flags & FLAG_COMPENSATED != 0,
+            fingerprint: unpack_fingerprint(packed.fingerprint)?,
+            bytes: packed.bytes.0,
+            expires_at: stamp.ms().wrapping_add(packed.expires_ms),
         },
-        completed: Stamp::from_bits(packed.stamp.wrapping_add(packed.completed_after)),
-        region: RegionId(packed.region),
-        incarnation: Incarnation(packed.incarnation),
-        majority: packed.flags & FLAG_MAJORITY != 0,
-        compensated: packed.flags & FLAG_COMPENSATED != 0,
-        fingerprint: unpack_fingerprint(packed.fingerprint)?,
-        bytes: packed.bytes.0,
-        expires_at: stamp.ms().wrapping_add(packed.expires_ms),
-    }, packed.flags)
+        packed.flags,
+    )
 }
 
 fn checked_outcome(outcome: Outcome<'_>, flags: u8) -> Result<Outcome<'_>, MalformedEntry> {

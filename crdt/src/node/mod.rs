@@ -34,8 +34,8 @@ use crate::request::Reason;
 use crate::store::{Batch, MergeRefused, Scratch, Store};
 use crate::wire::MalformedFrame;
 
-pub use peer::{LinkState, PeerView};
 use peer::Peer;
+pub use peer::{LinkState, PeerView};
 
 /// Names one transport connection to a peer; the driver makes them, never twice.
 pub type LinkId = u64;
@@ -98,7 +98,9 @@ pub enum FrameError {
     #[error("records refused: {0}")]
     Refused(#[from] MergeRefused),
     /// Misconfigured on either side.
-    #[error("cluster ids differ: ours {ours}, theirs {theirs}: check [cluster] name and secret_file in both configurations")]
+    #[error(
+        "cluster ids differ: ours {ours}, theirs {theirs}: check [cluster] name and secret_file in both configurations"
+    )]
     Cluster {
         /// In hex.
         ours: String,

@@ -54,7 +54,10 @@ impl Receiving<'_> {
     fn hello(&mut self, peer: &mut Peer, theirs: &Hello<'_>) -> Result<(), FrameError> {
         if theirs.cluster != self.config.cluster {
             let hex = |id: &[u8; 16]| format!("{:032x}", u128::from_be_bytes(*id));
-            return Err(FrameError::Cluster { ours: hex(&self.config.cluster), theirs: hex(&theirs.cluster) });
+            return Err(FrameError::Cluster {
+                ours: hex(&self.config.cluster),
+                theirs: hex(&theirs.cluster),
+            });
         }
         if theirs.region != peer.region {
             let (announced, authenticated) = (theirs.region.0, peer.region.0);

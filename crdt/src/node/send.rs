@@ -1,8 +1,8 @@
 //! What leaves for one peer: control frames first, then the log from the peer's cursor on.
 
+use super::LinkId;
 use super::NodeConfig;
 use super::peer::{DiskRead, Peer, Sending};
-use super::LinkId;
 use crate::entry::Bytes;
 use crate::hlc::Stamp;
 use crate::ids::{Cursor, Lsn};

@@ -35,7 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use arena::{Arena, Slot};
 pub use conflicts::ConflictPage;
 pub use gate::Gate;
-pub use merge::{Merged, MergeRefused};
+pub use merge::{MergeRefused, Merged};
 pub use run::{Ran, Scratch};
 pub use scan::{Inspected, ScanPage, Scanned};
 pub use tail::{Batch, Release, RingRead, Tail};

@@ -233,13 +233,7 @@ impl Operation<'_, '_> {
         Decided { ran: Ran::Replied(seen(watch, durable, lsn)), wrote: true }
     }
 
-    fn write(
-        &self,
-        watch: &mut Watch,
-        entry: &Entry<'_>,
-        delta: &Entry<'_>,
-        scratch: &mut Scratch,
-    ) -> Lsn {
+    fn write(&self, watch: &mut Watch, entry: &Entry<'_>, delta: &Entry<'_>, scratch: &mut Scratch) -> Lsn {
         let store = self.store;
         let key = self.request.key();
         let durable = self.durable();

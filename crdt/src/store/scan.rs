@@ -73,8 +73,11 @@ impl Store {
         for shard in first..self.sides.len() {
             let side = lock(&self.sides[shard]);
             release.join(side.watch.seen);
-            let mut met: Vec<(KeyHash, &[u8])> =
-                side.arena.records().map(|record| (self.config.keys.key_hash(unpack(record).0), record)).collect();
+            let mut met: Vec<(KeyHash, &[u8])> = side
+                .arena
+                .records()
+                .map(|record| (self.config.keys.key_hash(unpack(record).0), record))
+                .collect();
             met.retain(|(hash, _)| shard != first || after.is_none_or(|after| *hash > after));
             met.sort_unstable_by_key(|(hash, _)| *hash);
             for (hash, record) in met {

@@ -82,7 +82,8 @@ fn bodies(from: &Store) -> Vec<Vec<u8>> {
 fn ship(from: &Store, to: &Store, wall_ms: u64) -> Merged {
     let bodies = bodies(from);
     let bodies = bodies.iter().map(Vec::as_slice);
-    to.merge(bodies, from.config().region, wall_ms, &mut Scratch::default()).expect("an honest peer's records")
+    to.merge(bodies, from.config().region, wall_ms, &mut Scratch::default())
+        .expect("an honest peer's records")
 }
 
 #[test]
@@ -166,8 +167,7 @@ fn a_frame_ahead_of_the_wall_clock_changes_nothing() {
     let _ = run(&a, claim(b"k", b"x"), T0 + 2_000);
     let bodies = bodies(&a);
     let before = b.clock().last();
-    let refused =
-        b.merge(bodies.iter().map(Vec::as_slice), RegionId(1), T0, &mut Scratch::default());
+    let refused = b.merge(bodies.iter().map(Vec::as_slice), RegionId(1), T0, &mut Scratch::default());
     assert_eq!(refused, Err(MergeRefused::Ahead { ahead_ms: 2_000 }));
     assert_eq!((b.clock().last(), b.keys()), (before, 0));
 }

@@ -57,7 +57,8 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
 fn init_log(format: LogFormat) {
     // Levels of our own and quinn's: ONCED_LOG takes tracing's filter language.
     let filter = EnvFilter::try_from_env("ONCED_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match format {
         LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => log.json().init(),

@@ -95,7 +95,10 @@ fn namespaces_take_over_what_they_do_not_set() {
          [namespace.pay]\nretention = \"30d\"\nkey_time = \"uuidv7\"\n[namespace.\"\"]\ndurable = \"interval\"\n",
     ));
     let pay = &config.policies.named["pay"];
-    assert_eq!((pay.lease_ms, pay.retention_ms, pay.max_staleness_ms), (10_000, 30 * limits::DAY_MS, Some(5_000)));
+    assert_eq!(
+        (pay.lease_ms, pay.retention_ms, pay.max_staleness_ms),
+        (10_000, 30 * limits::DAY_MS, Some(5_000))
+    );
     assert_eq!((pay.durable, pay.key_time), (Durable::Always, KeyTime::UuidV7));
     assert_eq!(config.policies.named[""].durable, Durable::Interval);
     assert_eq!(config.policies.defaults.key_time, KeyTime::None);

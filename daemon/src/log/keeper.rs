@@ -155,8 +155,12 @@ impl Rounds<'_> {
             self.log.flush_all()?;
             self.log.lock_writer().closed.remove(0);
             match std::fs::remove_file(&oldest.path) {
-                Ok(()) => tracing::info!(path = %oldest.path.display(), carried, "a dead log segment is deleted"),
-                Err(error) => tracing::warn!(path = %oldest.path.display(), %error, "cannot delete a dead segment"),
+                Ok(()) => {
+                    tracing::info!(path = %oldest.path.display(), carried, "a dead log segment is deleted")
+                }
+                Err(error) => {
+                    tracing::warn!(path = %oldest.path.display(), %error, "cannot delete a dead segment")
+                }
             }
         }
     }

@@ -25,8 +25,8 @@ use tokio::sync::Notify;
 
 pub use files::{ClosedSegment, SegmentFile};
 pub use keeper::{Keeper, KeeperConfig};
-pub use read::ReadPlace;
 pub use open::{OpenError, Opened, create_folder, open};
+pub use read::ReadPlace;
 
 /// The disk has failed: nothing may be acknowledged any more, and the process is about to end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -22,7 +22,9 @@ const LOCK_NAME: &str = "lock";
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it.
-    #[error("{0} is in use by another onced: two daemons on one data folder would corrupt it; stop the other one")]
+    #[error(
+        "{0} is in use by another onced: two daemons on one data folder would corrupt it; stop the other one"
+    )]
     Locked(PathBuf),
     /// The system refuses.
     #[error("{path}: {error}: check that the folder exists and belongs to the user onced runs as")]
@@ -139,7 +141,8 @@ fn lock_folder(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join(LOCK_NAME);
     let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = open.map_err(|error| OpenError::Io { path, error })?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| OpenError::Locked(folder.to_owned()))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| OpenError::Locked(folder.to_owned()))?;
     Ok(file)
 }
 
@@ -155,7 +158,8 @@ fn segments(folder: &Path) -> Result<Vec<(PathBuf, u64)>, OpenError> {
             continue;
         }
         if path.extension().is_some_and(|extension| extension == EXTENSION) {
-            let bytes = fs::metadata(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?.len();
+            let bytes =
+                fs::metadata(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?.len();
             segments.push((path, bytes));
         }
     }

@@ -109,7 +109,8 @@ impl Mesh {
                         }
                     });
                 }
-                let started = dialling.map(|(dialling, socket)| dial::start(dialling, socket, inbox.sender.clone()));
+                let started =
+                    dialling.map(|(dialling, socket)| dial::start(dialling, socket, inbox.sender.clone()));
                 let endpoint = match started.transpose() {
                     Ok(endpoint) => endpoint,
                     Err(error) => return tracing::error!(%error, "the QUIC endpoint cannot start"),
@@ -317,7 +318,9 @@ impl Running {
 
     /// Fills the link's queue as far as there is room.
     fn send(&mut self, peer: RegionId, link: LinkId) {
-        let Some(current) = self.transports.get(&peer).and_then(|transport| transport.link.as_ref()) else { return };
+        let Some(current) = self.transports.get(&peer).and_then(|transport| transport.link.as_ref()) else {
+            return;
+        };
         if current.id != link {
             return;
         }

@@ -170,7 +170,11 @@ pub fn release<'b>(args: &[&'b [u8]]) -> Result<Request<'b>, BadArgs> {
 }
 
 /// The one key of `GET`, `INSPECT`, `FORGET`.
-pub fn one_key<'b>(args: &[&'b [u8]], command: &'static str, usage: &'static str) -> Result<&'b [u8], BadArgs> {
+pub fn one_key<'b>(
+    args: &[&'b [u8]],
+    command: &'static str,
+    usage: &'static str,
+) -> Result<&'b [u8], BadArgs> {
     match args {
         [_, key] => Ok(key),
         _ => Err(BadArgs::Usage { command, usage }),
@@ -219,7 +223,10 @@ mod tests {
                     retention 86400000 level LOCAL note hi";
         let Ok(Request::Claim(claim)) = claim(&words(text)) else { panic!("well-formed") };
         assert_eq!((claim.key, claim.claimant, claim.note), (&b"k"[..], &b"id"[..], &b"hi"[..]));
-        assert_eq!((claim.lease_ms, claim.retention_ms, claim.wait_ms), (Some(30_000), Some(86_400_000), 500));
+        assert_eq!(
+            (claim.lease_ms, claim.retention_ms, claim.wait_ms),
+            (Some(30_000), Some(86_400_000), 500)
+        );
         assert!(claim.durable && claim.fingerprint.is_some() && claim.level == Some(Level::Local));
     }
 

@@ -141,7 +141,9 @@ impl Connection<'_> {
             };
             let (consumed, done) = match self.parser.parse(&input[at..], &mut args) {
                 Parse::Complete { consumed } => (consumed, caller.run(&args, &mut out)),
-                Parse::Quoted { consumed, command } => (consumed, run_quoted(&mut caller, &command, &mut out)),
+                Parse::Quoted { consumed, command } => {
+                    (consumed, run_quoted(&mut caller, &command, &mut out))
+                }
                 Parse::Incomplete { bytes_min } => {
                     self.wanted = bytes_min;
                     break Round::Read;

@@ -65,7 +65,11 @@ impl Caller<'_> {
         } else if is(command, b"COMPLETE") {
             self.operation(Role::Claim, args::complete(args), out)
         } else if is(command, b"GET") {
-            self.operation(Role::Read, args::one_key(args, "GET", "GET key").map(|key| Request::Get { key }), out)
+            self.operation(
+                Role::Read,
+                args::one_key(args, "GET", "GET key").map(|key| Request::Get { key }),
+                out,
+            )
         } else if is(command, b"RENEW") {
             self.operation(Role::Claim, args::renew(args), out)
         } else if is(command, b"RELEASE") {
@@ -103,7 +107,11 @@ impl Caller<'_> {
             }
             Err(bad) => {
                 shared.metrics.bad_requests.increment(1);
-                let code = if matches!(bad, crdt::request::BadRequest::Outcome { .. }) { "TOOBIG" } else { "BADARG" };
+                let code = if matches!(bad, crdt::request::BadRequest::Outcome { .. }) {
+                    "TOOBIG"
+                } else {
+                    "BADARG"
+                };
                 out.error(format_args!("{code} {bad}"));
                 Done::Answered(Release::default())
             }
@@ -130,7 +138,8 @@ impl Caller<'_> {
             // A prefix with its colon lies within one namespace; anything else may touch all of them.
             let prefix = show::scan_prefix(args);
             let within = prefix.contains(&b':');
-            let held = if within { self.grants.role(ids::namespace(prefix)) } else { self.grants.everywhere() };
+            let held =
+                if within { self.grants.role(ids::namespace(prefix)) } else { self.grants.everywhere() };
             return self.look(held, out, |out| show::scan(shared, args, out));
         }
         let everywhere = self.grants.everywhere();
@@ -181,7 +190,11 @@ impl Caller<'_> {
         let peer = self.shared.names.by_name(name).filter(|region| self.shared.is_peer(*region));
         let Some(region) = peer else {
             let name = args::shown(name);
-            return Err(BadArgs::Option { word: name, command: "PEER", usage: "the name of a [[peer]], see PEERS" });
+            return Err(BadArgs::Option {
+                word: name,
+                command: "PEER",
+                usage: "the name of a [[peer]], see PEERS",
+            });
         };
         Ok(Done::Mesh(MeshCommand::SetCut(region, cut)))
     }

@@ -4,8 +4,8 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -189,11 +189,8 @@ impl Server {
             let scope = Scope { shared: Arc::clone(&shared), stop: stopped.clone() };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             // The first thread also accepts, and hands connections out in turn.
-            let accepting = listener.take().map(|(listener, senders, max)| Accepting {
-                listener,
-                senders,
-                max,
-            });
+            let accepting =
+                listener.take().map(|(listener, senders, max)| Accepting { listener, senders, max });
             let access = config.access.clone();
             let thread = std::thread::Builder::new().name(format!("socket-{number}"));
             threads.push(thread.spawn(move || run_thread(&runtime, scope, accepting, receiver, &access))?);

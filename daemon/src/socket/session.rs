@@ -33,7 +33,12 @@ impl Session {
     }
 
     /// Answers `args` if it is a session command. `info` writes INFO's text.
-    pub fn handle(&mut self, args: &[&[u8]], out: &mut Encoder<'_>, info: impl FnOnce() -> String) -> Handled {
+    pub fn handle(
+        &mut self,
+        args: &[&[u8]],
+        out: &mut Encoder<'_>,
+        info: impl FnOnce() -> String,
+    ) -> Handled {
         let Some(&command) = args.first() else { return Handled::No };
         if is(command, b"PING") {
             match args {
@@ -56,7 +61,9 @@ impl Session {
         } else if is(command, b"SELECT") {
             match args {
                 [_, b"0"] => out.ok(),
-                [_, _] => out.error("ERR DB index is out of range: onced has one database, 0; use namespaces"),
+                [_, _] => {
+                    out.error("ERR DB index is out of range: onced has one database, 0; use namespaces")
+                }
                 _ => wrong_number(out, "select"),
             }
         } else if is(command, b"CLIENT") {
@@ -127,7 +134,11 @@ impl Session {
     fn client(&mut self, args: &[&[u8]], out: &mut Encoder<'_>) {
         match args {
             [_, word, name] if is(word, b"SETNAME") => {
-                if self.set_name(name) { out.ok() } else { out.error(NAME_ERROR) }
+                if self.set_name(name) {
+                    out.ok()
+                } else {
+                    out.error(NAME_ERROR)
+                }
             }
             [_, word] if is(word, b"GETNAME") => match self.name.as_slice() {
                 [] => out.null(),
@@ -137,14 +148,18 @@ impl Session {
             [_, word, _, _] if is(word, b"SETINFO") => out.ok(),
             [_, word, ..] if is(word, b"NO-EVICT") || is(word, b"NO-TOUCH") => out.ok(),
             [_, word, ..] => {
-                out.error(format_args!("ERR unknown subcommand '{}'. Try CLIENT ID or SETNAME.", shown(word)));
+                out.error(format_args!(
+                    "ERR unknown subcommand '{}'. Try CLIENT ID or SETNAME.",
+                    shown(word)
+                ));
             }
             _ => wrong_number(out, "client"),
         }
     }
 
     fn set_name(&mut self, name: &[u8]) -> bool {
-        let good = name.len() <= CLIENT_NAME_BYTES_MAX && name.iter().all(|byte| (b'!'..=b'~').contains(byte));
+        let good =
+            name.len() <= CLIENT_NAME_BYTES_MAX && name.iter().all(|byte| (b'!'..=b'~').contains(byte));
         if good {
             self.name = name.to_vec();
         }

@@ -4,8 +4,8 @@
 use crdt::conflict::ConflictId;
 use crdt::entry::Winner;
 use crdt::hash::KeyHash;
-use crdt::ids::{self, ClaimId, Incarnation, RegionId};
 use crdt::hlc::Stamp;
+use crdt::ids::{self, ClaimId, Incarnation, RegionId};
 use crdt::store::Release;
 
 use super::args::{BadArgs, is, number, one_key, shown};
@@ -52,7 +52,8 @@ pub fn inspect(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result
 pub fn scan(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Release, BadArgs> {
     let usage = BadArgs::Usage { command: "SCAN", usage: SCAN };
     let [_, cursor, options @ ..] = args else { return Err(usage) };
-    let from = scan_cursor(cursor).ok_or(BadArgs::Value("the cursor: start with 0, go on with the one answered"))?;
+    let from =
+        scan_cursor(cursor).ok_or(BadArgs::Value("the cursor: start with 0, go on with the one answered"))?;
     let (prefix, count) = scan_options(options)?;
     let (page, release) = shared.driver.store.scan(from, prefix, count, wall_ms());
     out.map(3);
@@ -136,7 +137,8 @@ pub fn conflicts(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Resu
         if is(word, b"NAMESPACE") {
             namespace = Some(*value);
         } else if is(word, b"CURSOR") {
-            after = conflict_cursor(value).ok_or(BadArgs::Value("CURSOR: start with 0, go on with the one answered"))?;
+            after = conflict_cursor(value)
+                .ok_or(BadArgs::Value("CURSOR: start with 0, go on with the one answered"))?;
         } else if is(word, b"COUNT") {
             count = number("COUNT", value)? as usize;
         } else {

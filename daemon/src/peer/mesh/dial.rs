@@ -165,9 +165,8 @@ impl Dialler {
         let target = &self.peer.address;
         let resolve = |error| MeshError::Resolve(target.clone(), error);
         let mut addresses = tokio::net::lookup_host(target.as_str()).await.map_err(resolve)?;
-        let address: SocketAddr = addresses
-            .next()
-            .ok_or_else(|| resolve(std::io::Error::other("it has no address")))?;
+        let address: SocketAddr =
+            addresses.next().ok_or_else(|| resolve(std::io::Error::other("it has no address")))?;
         let connection = self.endpoint.connect(address, &region_dns_name(&self.peer.name))?.await?;
         let certified = peer_region(&certificates(&connection))?;
         certified.must_be(&self.cluster, &self.peer.name)?;
@@ -196,11 +195,13 @@ async fn accept(endpoint: Endpoint, accepting: Arc<Accepting>, events: mpsc::Sen
             let _permit = permit;
             let accepted = async {
                 let connection = connecting.await?;
-                accepting.identify(&connection).inspect_err(|error| {
-                    let reason = error.to_string();
-                    connection.close(2u32.into(), &reason.as_bytes()[..reason.len().min(200)]);
-                })
-                .map(|peer| (peer, connection))
+                accepting
+                    .identify(&connection)
+                    .inspect_err(|error| {
+                        let reason = error.to_string();
+                        connection.close(2u32.into(), &reason.as_bytes()[..reason.len().min(200)]);
+                    })
+                    .map(|peer| (peer, connection))
             };
             let result = match timeout(DIAL_TIMEOUT, accepted).await {
                 Ok(Ok((peer, connection))) => match timeout(DIAL_TIMEOUT, connection.accept_bi()).await {
@@ -236,7 +237,10 @@ impl Accepting {
 
 fn certificates(connection: &Connection) -> Vec<CertificateDer<'static>> {
     let identity = connection.peer_identity();
-    identity.and_then(|identity| identity.downcast().ok()).map(|certificates| *certificates).unwrap_or_default()
+    identity
+        .and_then(|identity| identity.downcast().ok())
+        .map(|certificates| *certificates)
+        .unwrap_or_default()
 }
 
 /// A random pause between half of `pause` and all of it, so that regions do not dial in step.
