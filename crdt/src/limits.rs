@@ -43,6 +43,11 @@ pub const CEILING_AHEAD_MS: u64 = 3_000;
 /// The ceiling is renewed once less than this is left of it, in milliseconds.
 pub const CEILING_RENEW_BELOW_MS: u64 = 2_000;
 
+/// A wall clock this far beyond the ceiling has jumped, or the machine slept, in milliseconds.
+pub const CLOCK_JUMP_MS: u64 = 3_000;
+/// A jump is believed when it has lasted so long and no majority of peers contradicts, in milliseconds.
+pub const CLOCK_JUMP_SETTLE_MS: u64 = 2_000;
+
 /// Log bytes that may wait for their `write`; beyond it claims answer UNAVAILABLE `log_behind`.
 pub const TAIL_PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of written log kept in memory for peers; a peer further behind reads from disk.

@@ -19,7 +19,7 @@ use crate::node::NodeMemory;
 use crate::policy::{Durable, Policies};
 use crate::store::{Scratch, Store, StoreConfig};
 
-/// Incarnations are numbered by the seconds since 2026-01-01 at which they began.
+/// Incarnations are numbered by the tenths of seconds since 2026-01-01 at which they began.
 const INCARNATION_ZERO_MS: u64 = 1_767_225_600_000;
 
 /// What recovery has to know.
@@ -130,6 +130,8 @@ pub struct Recovery {
     last_header: Option<SegmentHeader>,
     next_lsn: Lsn,
     ceiling_ms: u64,
+    /// The ceiling as of the last power loss in the log: stamps up to it may have been issued and lost.
+    floor_ms: u64,
     stopped: bool,
     records: u64,
     unlogged: BTreeSet<ConflictId>,
@@ -147,6 +149,7 @@ impl Recovery {
             last_header: None,
             next_lsn: 1,
             ceiling_ms: 0,
+            floor_ms: 0,
             stopped: false,
             records: 0,
             unlogged: BTreeSet::new(),
@@ -201,18 +204,19 @@ impl Recovery {
         let power_lost = self.last_header.is_some_and(|header| header.boot != config.boot) && !self.stopped;
         let newborn = self.last_header.is_none();
         let new_incarnation = newborn || (power_lost && config.acknowledged_unsynced);
-        let born = Incarnation((config.wall_ms.saturating_sub(INCARNATION_ZERO_MS) / 1000) as u32);
+        let born = Incarnation((config.wall_ms.saturating_sub(INCARNATION_ZERO_MS) / 100) as u32);
         let incarnation = match self.last_header {
             Some(last) if !new_incarnation => last.incarnation,
             Some(last) => born.max(Incarnation(last.incarnation.0 + 1)),
             None => born,
         };
-        let mut grants_from_ms = 0;
         if power_lost {
-            // Stamps up to the ceiling may have been issued and lost (S2).
-            self.store.clock().observe(Stamp::from_parts(self.ceiling_ms, 0));
-            grants_from_ms = self.ceiling_ms;
+            self.floor_ms = self.floor_ms.max(self.ceiling_ms);
         }
+        // Stamps up to the floor may have been issued and lost (S2), in this start's eyes or in an earlier
+        // one's that ended before it had issued any itself.
+        self.store.clock().observe(Stamp::from_parts(self.floor_ms, 0));
+        let mut grants_from_ms = self.floor_ms;
         if new_incarnation {
             // A former life may have led our wall clock by as much as any region may (S6); what it
             // issued, the peers tell in their hellos. All of their logs is fetched again: they hold
@@ -266,6 +270,9 @@ impl Recovery {
             if self.memory.epochs.len() > crate::limits::EPOCHS_MAX {
                 self.memory.epochs.remove(0);
             }
+        }
+        if self.last_header.is_some_and(|last| last.boot != header.boot) && !self.stopped {
+            self.floor_ms = self.floor_ms.max(self.ceiling_ms);
         }
         if self.last_header.is_some_and(|last| last.incarnation != header.incarnation) {
             // Only cursors written in this life count: the former's were given up with it.

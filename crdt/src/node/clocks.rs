@@ -41,12 +41,14 @@ pub(super) fn sample(samples: &mut VecDeque<Sample>, ping_at_ms: u64, theirs_ms:
 pub(super) fn judge(peers: &BTreeMap<RegionId, Peer>, store: &Store, wall_ms: u64) {
     let bound_ms = (store.config().max_drift_ms * 8 / 10) as i64;
     let offsets = || peers.values().filter_map(|peer| offset_ms(&peer.samples, wall_ms));
-    let ahead = offsets().filter(|offset_ms| -offset_ms > bound_ms).count();
-    let behind = offsets().filter(|offset_ms| *offset_ms > bound_ms).count();
+    // A ping that waited behind records says little: an offset is only sure beyond half of its round trip.
+    let ahead = offsets().filter(|(offset_ms, error_ms)| -offset_ms - error_ms > bound_ms).count();
+    let behind = offsets().filter(|(offset_ms, error_ms)| offset_ms - error_ms > bound_ms).count();
     store.gate.set(Reason::Clock, ahead.max(behind) * 2 > peers.len());
 }
 
-fn offset_ms(samples: &VecDeque<Sample>, wall_ms: u64) -> Option<i64> {
+/// The best fresh sample's offset, and how far off that may be.
+fn offset_ms(samples: &VecDeque<Sample>, wall_ms: u64) -> Option<(i64, i64)> {
     let fresh = samples.iter().filter(|sample| wall_ms.abs_diff(sample.at_ms) <= SAMPLE_AGE_MS_MAX);
-    fresh.min_by_key(|sample| sample.rtt_ms).map(|sample| sample.offset_ms)
+    fresh.min_by_key(|sample| sample.rtt_ms).map(|sample| (sample.offset_ms, sample.rtt_ms as i64 / 2))
 }

@@ -6,12 +6,20 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::{Release, Store, lock};
+use crate::ids::Lsn;
 use crate::journal::Record;
 use crate::limits;
 use crate::policy::Durable;
 use crate::request::Reason;
 
 const REASONS: [Reason; 4] = [Reason::CatchingUp, Reason::Clock, Reason::LogBehind, Reason::Draining];
+
+/// The ceiling's next value on its way to disk, and a jump of the wall clock that is not believed yet.
+#[derive(Debug, Default)]
+pub(super) struct PendingCeiling {
+    record: Option<(Lsn, u64)>,
+    jumped_at_ms: Option<u64>,
+}
 
 /// Reasons that hold for every claim, whatever its key.
 #[derive(Debug, Default)]
@@ -79,13 +87,20 @@ impl Store {
     /// `now` of decisions (S2). While a start waits for the wall clock to pass what a former life may have
     /// issued, the clock runs ahead of time itself: then the wall clock is the better `now`.
     pub fn now_ms(&self, wall_ms: u64) -> u64 {
-        if wall_ms < self.grants_from_ms { wall_ms } else { self.clock.now_ms(wall_ms) }
+        if wall_ms < self.grants_from_ms {
+            wall_ms
+        } else if self.below_ceiling(wall_ms) {
+            self.clock.now_ms(wall_ms)
+        } else {
+            // A wall clock beyond the ceiling is not believed yet.
+            self.clock.last().ms()
+        }
     }
 
     /// `now` for dropping the dead: the wall clock, and before everything else while this region's clock is
     /// distrusted (S2: it drops nothing). Later than `now` is always safe here, earlier never.
     pub(super) fn death_now_ms(&self, wall_ms: u64) -> u64 {
-        if self.gate.is_closed_for(Reason::Clock) { 0 } else { wall_ms }
+        if self.gate.is_closed_for(Reason::Clock) || !self.below_ceiling(wall_ms) { 0 } else { wall_ms }
     }
 
     /// Whether a claim would be looked at now (S7).
@@ -109,13 +124,27 @@ impl Store {
     pub fn extend_ceiling(&self, wall_ms: u64) -> Option<Release> {
         let now_ms = self.clock.now_ms(wall_ms);
         let mut pending = lock(&self.ceiling_pending);
-        let left = self.ceiling_ms.load(Ordering::Acquire).saturating_sub(now_ms);
-        if left > limits::CEILING_RENEW_BELOW_MS || pending.is_some() {
+        let in_force_ms = self.ceiling_ms.load(Ordering::Acquire);
+        let left = in_force_ms.saturating_sub(now_ms);
+        if left > limits::CEILING_RENEW_BELOW_MS || pending.record.is_some() {
             return None;
         }
+        if in_force_ms > 0 && wall_ms > in_force_ms + limits::CLOCK_JUMP_MS {
+            // A clock that once follows a jump never comes back. So a jump must last, and no majority of
+            // peers may contradict it; until then nothing is stamped.
+            let since_ms = *pending.jumped_at_ms.get_or_insert(wall_ms);
+            if wall_ms < since_ms {
+                pending.jumped_at_ms = Some(wall_ms);
+                return None;
+            }
+            if wall_ms - since_ms < limits::CLOCK_JUMP_SETTLE_MS || self.gate.is_closed_for(Reason::Clock) {
+                return None;
+            }
+        }
+        pending.jumped_at_ms = None;
         let ceiling_ms = now_ms + limits::CEILING_AHEAD_MS;
         let lsn = self.append_record(&Record::Ceiling(ceiling_ms), Durable::Interval);
-        *pending = Some((lsn, ceiling_ms));
+        pending.record = Some((lsn, ceiling_ms));
         Some(Release { written: lsn, synced: lsn })
     }
 
@@ -123,18 +152,18 @@ impl Store {
     pub(crate) fn repeat_ceiling(&self) {
         let pending = lock(&self.ceiling_pending);
         let in_force_ms = self.ceiling_ms.load(Ordering::Acquire);
-        let ceiling_ms = pending.map_or(in_force_ms, |(_, pending_ms)| in_force_ms.max(pending_ms));
+        let ceiling_ms = pending.record.map_or(in_force_ms, |(_, pending_ms)| in_force_ms.max(pending_ms));
         self.append_record(&Record::Ceiling(ceiling_ms), Durable::Interval);
     }
 
     /// Puts the pending ceiling in force once its record is synced.
     pub fn settle_ceiling(&self) {
         let mut pending = lock(&self.ceiling_pending);
-        if let Some((lsn, ceiling_ms)) = *pending
+        if let Some((lsn, ceiling_ms)) = pending.record
             && self.tail.synced() >= lsn
         {
             self.ceiling_ms.fetch_max(ceiling_ms, Ordering::AcqRel);
-            *pending = None;
+            pending.record = None;
         }
     }
 

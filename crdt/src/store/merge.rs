@@ -113,8 +113,12 @@ impl Store {
             }
             Checked::Conflict(conflict) => {
                 let expires_at = conflict.expires_at;
-                unlogged.remove(&conflict.id);
-                let _ = self.apply(Checked::Conflict(conflict), wall_ms, None, scratch);
+                let id = conflict.id.clone();
+                let _ = self.apply(Checked::Conflict(conflict.clone()), wall_ms, None, scratch);
+                // Outcomes merged after it was written may have brought a better winner.
+                if self.conflicts.get(&id).is_none_or(|joined| joined == conflict) {
+                    unlogged.remove(&id);
+                }
                 Ok(expires_at)
             }
         }

@@ -102,7 +102,7 @@ pub struct Store {
     woken_any: AtomicUsize,
     /// Durable ceiling of the clock, Unix milliseconds; and the one on its way to disk.
     ceiling_ms: AtomicU64,
-    ceiling_pending: Mutex<Option<(Lsn, u64)>>,
+    ceiling_pending: Mutex<gate::PendingCeiling>,
     /// Nothing is granted before the wall clock says so: a former life of this data may have issued
     /// stamps up to here (S6).
     grants_from_ms: u64,

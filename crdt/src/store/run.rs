@@ -202,7 +202,8 @@ impl Operation<'_, '_> {
     ) -> Decided {
         let store = self.store;
         let unwritten = |ran| Decided { ran, wrote: false };
-        if !self.observe_token() {
+        // Before the tick: a clock that once follows a jump of the wall clock never comes back (S2).
+        if !store.below_ceiling(self.wall_ms) || !self.observe_token() {
             let retry_after_ms = limits::RETRY_AFTER_MS_DEFAULT;
             emit(&Reply::Unavailable { reason: Reason::Clock, retry_after_ms });
             return unwritten(Ran::Replied(Release::default()));

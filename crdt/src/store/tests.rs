@@ -261,6 +261,30 @@ fn without_a_synced_ceiling_nothing_is_granted() {
     assert_eq!(run(&store, claim(b"k", b"a"), T0).0, "GRANTED");
 }
 
+/// An NTP mishap of two days moved the clock with it, for good: afterwards the region answered GRANTED for what
+/// was settled everywhere, and FREE to a GET. Found by review.
+#[test]
+fn a_jump_of_the_wall_clock_is_not_followed_at_once() {
+    let store = store(1);
+    let (_, token, _) = run(&store, claim(b"k", b"a"), T0);
+    let token = token.expect("granted");
+    let jumped = T0 + 48 * 3600 * 1000;
+    assert!(store.extend_ceiling(jumped).is_none());
+    assert_eq!(run(&store, claim(b"l", b"a"), jumped).0, "UNAVAILABLE");
+    assert_eq!(run(&store, Request::Forget { key: b"k" }, jumped).0, "UNAVAILABLE");
+    assert_eq!(run(&store, complete(b"k", token, b"r"), jumped).0, "UNAVAILABLE", "not STALE");
+    assert_eq!(run(&store, Request::Get { key: b"k" }, jumped).0, "HELD", "not FREE");
+    assert_eq!((0..store.shards()).map(|shard| store.sweep(shard, jumped)).sum::<usize>(), 0);
+    // The clock is put right: as if nothing had been.
+    assert_eq!(run(&store, complete(b"k", token, b"r"), T0 + 1).0, "COMPLETED");
+    assert!(store.clock().last().ms() <= T0 + 1);
+    // A jump that lasts and that nobody contradicts is believed: the machine had slept.
+    assert!(store.extend_ceiling(jumped).is_none());
+    assert!(store.extend_ceiling(jumped + 2_000).is_some());
+    settle(&store);
+    assert_eq!(run(&store, claim(b"l", b"a"), jumped + 2_000).0, "GRANTED");
+}
+
 #[test]
 fn carrying_keeps_the_living_of_a_segment() {
     let store = store(1);
@@ -268,12 +292,12 @@ fn carrying_keeps_the_living_of_a_segment() {
     let short = Claim { key: b"dead", lease_ms: Some(1), retention_ms: Some(1_500), ..Claim::default() };
     let _ = run(&store, Request::Claim(short), T0);
     let batch = store.tail().take(Vec::new()).expect("records");
-    assert_eq!(store.carry(&batch.bytes, T0 + 10_000), 1);
+    assert_eq!(store.carry(&batch.bytes, T0 + 2_900), 1);
     let carried = store.tail().take(Vec::new()).expect("the living key");
     let other = Store::new(config(2), Policies::default(), Stamp::ZERO, 1);
     let mut records = Records::new(&carried.bytes);
     let body = records.next_body().expect("one record");
-    let merged = other.merge([body].into_iter(), RegionId(1), T0 + 10_000, &mut Scratch::default());
+    let merged = other.merge([body].into_iter(), RegionId(1), T0 + 2_900, &mut Scratch::default());
     assert_eq!(merged.map(|merged| merged.applied), Ok(1));
     assert_eq!(other.inspect(b"live").map(|_| ()), Some(()));
 }
