@@ -156,10 +156,10 @@ impl Rounds<'_> {
             self.log.lock_writer().closed.remove(0);
             match std::fs::remove_file(&oldest.path) {
                 Ok(()) => {
-                    tracing::info!(path = %oldest.path.display(), carried, "a dead log segment is deleted")
+                    tracing::info!(path = %oldest.path.display(), carried, "a dead log segment is deleted");
                 }
                 Err(error) => {
-                    tracing::warn!(path = %oldest.path.display(), %error, "cannot delete a dead segment")
+                    tracing::warn!(path = %oldest.path.display(), %error, "cannot delete a dead segment");
                 }
             }
         }

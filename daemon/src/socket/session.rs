@@ -62,7 +62,7 @@ impl Session {
             match args {
                 [_, b"0"] => out.ok(),
                 [_, _] => {
-                    out.error("ERR DB index is out of range: onced has one database, 0; use namespaces")
+                    out.error("ERR DB index is out of range: onced has one database, 0; use namespaces");
                 }
                 _ => wrong_number(out, "select"),
             }
@@ -135,9 +135,9 @@ impl Session {
         match args {
             [_, word, name] if is(word, b"SETNAME") => {
                 if self.set_name(name) {
-                    out.ok()
+                    out.ok();
                 } else {
-                    out.error(NAME_ERROR)
+                    out.error(NAME_ERROR);
                 }
             }
             [_, word] if is(word, b"GETNAME") => match self.name.as_slice() {
