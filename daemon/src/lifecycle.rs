@@ -51,7 +51,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let moved = Arc::new(Notify::new());
     let opened = open_log(config, &secret, &moved)?;
     let listening = socket::bind(&config.socket)?;
-    let (metrics, serve_metrics) = Metrics::install(config.metrics_listen)?;
+    let metrics = Metrics::install(config.metrics_listen)?;
     let (mesh_handle, inbox) = MeshHandle::channel();
     let Opened { log, store, memory, header, new_incarnation, records, torn_bytes, lock: _lock } = opened;
     let peers: Vec<RegionId> = config.peers.iter().map(|peer| RegionId(peer.id)).collect();
@@ -78,7 +78,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let failed = Arc::new(Notify::new());
     let cursors = Arc::new(Mutex::new(BTreeMap::new()));
     let keeper = start_keeper(config, &shared, &cursors, &failed)?;
-    let mesh = Mesh::start(inbox, node, Arc::clone(&shared), cursors, dialling.zip(udp), serve_metrics)?;
+    let mesh = Mesh::start(inbox, node, Arc::clone(&shared), cursors, dialling.zip(udp))?;
     let server = Server::start(listening, Arc::clone(&shared), &config.socket)?;
     tracing::info!(
         region = config.region.name, socket = %config.socket.path.display(), incarnation = header.incarnation.0,

@@ -2,9 +2,10 @@
 //!
 //! Handles are made once: the hot path increments an atomic and looks nothing up.
 
+use anyhow::Context as _;
 use crdt::request::Reply;
 use metrics::{Counter, Gauge, counter, gauge};
-use metrics_exporter_prometheus::{ExporterFuture, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::net::SocketAddr;
 
 /// Statuses that are counted, in the order of [`Metrics::count`].
@@ -53,22 +54,19 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Installs the recorder of this process; called once. With an address, the future serves it over HTTP and
-    /// is to be spawned.
+    /// Installs the recorder of this process; called once. With an address, a thread of its own serves them over
+    /// HTTP.
     ///
     /// # Errors
     /// When the recorder cannot be built, or this process has one already.
-    pub fn install(listen: Option<SocketAddr>) -> anyhow::Result<(Self, Option<ExporterFuture>)> {
-        let (recorder, serve) = match listen {
-            Some(address) => {
-                let (recorder, serve) = PrometheusBuilder::new().with_http_listener(address).build()?;
-                (recorder, Some(serve))
-            }
-            None => (PrometheusBuilder::new().build_recorder(), None),
+    pub fn install(listen: Option<SocketAddr>) -> anyhow::Result<Self> {
+        let recorder = match listen {
+            Some(address) => serve(address)?,
+            None => PrometheusBuilder::new().build_recorder(),
         };
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder).map_err(|_| anyhow::anyhow!("metrics are installed twice"))?;
-        let metrics = Self {
+        Ok(Self {
             replies: STATUSES.map(|status| counter!("onced_replies_total", "status" => status)),
             bad_requests: counter!("onced_bad_requests_total"),
             refused: counter!("onced_refused_total"),
@@ -77,8 +75,7 @@ impl Metrics {
             memory_bytes: gauge!("onced_memory_bytes"),
             conflicts: gauge!("onced_conflicts"),
             handle,
-        };
-        Ok((metrics, serve))
+        })
     }
 
     /// Counts one reply by its status.
@@ -109,4 +106,21 @@ impl Metrics {
     pub fn render(&self) -> String {
         self.handle.render()
     }
+}
+
+/// Binds `address` and serves what is recorded from a thread of its own: a scrape must not wait for the peers'
+/// thread, nor they for it.
+fn serve(address: SocketAddr) -> anyhow::Result<PrometheusRecorder> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let inside = runtime.enter();
+    let built = PrometheusBuilder::new().with_http_listener(address).build();
+    let (recorder, serving) =
+        built.with_context(|| format!("{address}: metrics cannot be served; check [metrics] listen"))?;
+    drop(inside);
+    std::thread::Builder::new().name("metrics".into()).spawn(move || {
+        if let Err(error) = runtime.block_on(serving) {
+            tracing::error!(?error, "the metrics endpoint has ended");
+        }
+    })?;
+    Ok(recorder)
 }

@@ -33,11 +33,13 @@ pub(super) struct Arena {
     free: Vec<u32>,
     large: Vec<Option<Box<[u8]>>>,
     large_free: Vec<u32>,
+    /// Units and boxed bytes of live records.
     bytes: usize,
 }
 
 impl Arena {
-    /// Bytes of memory held, free places included.
+    /// Bytes of the live records with their rounding. Free places are not counted: they are used again, and
+    /// a bound that counted them would refuse service after all keys had gone.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -49,6 +51,7 @@ impl Arena {
         }
         let units = units_of(record.len());
         let slot = self.take_free(units).unwrap_or_else(|| self.extend(units));
+        self.bytes += units * UNIT;
         self.fill(slot, record);
         slot
     }
@@ -83,6 +86,7 @@ impl Arena {
             if let Some(record) = self.large[at].take() {
                 self.bytes -= record.len();
                 self.large_free.push(at as u32);
+                self.give_back();
             }
             return;
         }
@@ -95,6 +99,8 @@ impl Arena {
         set_header(&mut self.pages[page], at, len | FREE);
         set_header(&mut self.pages[page], at + HEADER, self.free[units]);
         self.free[units] = slot;
+        self.bytes -= units * UNIT;
+        self.give_back();
     }
 
     /// Every live record, in no order that means anything.
@@ -132,12 +138,18 @@ impl Arena {
         let units = units as u32;
         if self.pages.is_empty() || self.used + units > UNITS_A_PAGE {
             self.pages.push(vec![0; PAGE_BYTES].into_boxed_slice());
-            self.bytes += PAGE_BYTES;
             self.used = 0;
         }
         let slot = (self.pages.len() as u32 - 1) * UNITS_A_PAGE + self.used;
         self.used += units;
         slot
+    }
+
+    /// An arena that holds nothing gives all its pages back.
+    fn give_back(&mut self) {
+        if self.bytes == 0 {
+            *self = Self::default();
+        }
     }
 
     fn fill(&mut self, slot: Slot, record: &[u8]) {

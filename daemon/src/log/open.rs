@@ -88,7 +88,7 @@ pub fn open(
     let segments = segments(folder)?;
     let mut recovery = Recovery::new(config);
     let total: u64 = segments.iter().map(|(_, bytes)| bytes).sum();
-    let (mut done, mut closed, mut torn_bytes) = (0, Vec::new(), 0);
+    let (mut done, mut closed, mut torn_bytes, mut ends) = (0, Vec::new(), 0, Vec::new());
     let headers = segments.iter().map(|(path, _)| read_header(path)).collect::<Result<Vec<_>, _>>()?;
     for (at, (path, bytes)) in segments.iter().enumerate() {
         progress(done, total);
@@ -98,6 +98,7 @@ pub fn open(
         let next = next.transpose().ok().flatten();
         let report = recovery.segment(&name, &content, next.as_ref())?;
         torn_bytes += report.torn_bytes;
+        ends.push(report.end as u64);
         closed.push(ClosedSegment {
             path: path.clone(),
             first_lsn: report.header.first_lsn,
@@ -108,6 +109,17 @@ pub fn open(
         done += bytes;
     }
     progress(total, total);
+    // Only now that all of them are good: a daemon that is restarted again and again would otherwise leave a
+    // whole preallocated segment behind each time. A torn tail goes with it.
+    for ((path, bytes), end) in segments.iter().zip(ends) {
+        if end < *bytes {
+            OpenOptions::new()
+                .write(true)
+                .open(path)
+                .and_then(|file| file.set_len(end))
+                .map_err(io_error(path))?;
+        }
+    }
     let Recovered { store, memory, header, new_incarnation, records } = recovery.finish();
     drop_empty(&mut closed, &header);
     let store = Arc::new(store);

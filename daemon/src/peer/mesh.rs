@@ -95,20 +95,12 @@ impl Mesh {
         shared: Arc<Shared>,
         cursors: Arc<Mutex<BTreeMap<RegionId, Cursor>>>,
         dialling: Option<(Dialling, UdpSocket)>,
-        serve_metrics: Option<metrics_exporter_prometheus::ExporterFuture>,
     ) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("mesh".into());
         let handle = thread.spawn(move || {
             runtime.block_on(async move {
-                if let Some(serve) = serve_metrics {
-                    tokio::spawn(async move {
-                        if let Err(error) = serve.await {
-                            tracing::error!(?error, "the metrics endpoint has ended");
-                        }
-                    });
-                }
                 let started =
                     dialling.map(|(dialling, socket)| dial::start(dialling, socket, inbox.sender.clone()));
                 let endpoint = match started.transpose() {

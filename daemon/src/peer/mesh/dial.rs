@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use super::super::ca::region_dns_name;
-use super::super::limits::{DIAL_TIMEOUT, HANDSHAKES_MAX, REDIAL_MAX, REDIAL_MIN};
+use super::super::limits::{DIAL_TIMEOUT, HANDSHAKES_MAX, LINK_PROVED, REDIAL_MAX, REDIAL_MIN};
 use super::super::link::Established;
 use super::super::tls::peer_region;
 use super::super::transport_config::{Admission, admit};
@@ -141,12 +141,16 @@ impl Dialler {
             let dialled = timeout(DIAL_TIMEOUT, self.dial()).await;
             match dialled.unwrap_or(Err(MeshError::Timeout(target))) {
                 Ok(established) => {
-                    pause = REDIAL_MIN;
                     let connection = established.connection.clone();
                     if self.events.send(Event::Up(Box::new(established))).await.is_err() {
                         return;
                     }
+                    let up = tokio::time::Instant::now();
                     connection.closed().await;
+                    // A handshake alone proves nothing: a peer may refuse our hello each time.
+                    if up.elapsed() > LINK_PROVED {
+                        pause = REDIAL_MIN;
+                    }
                 }
                 Err(error) => {
                     let reason = error.to_string();
