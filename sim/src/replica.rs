@@ -145,8 +145,8 @@ impl Replica {
     }
 
     /// The region refuses claims because of its clock.
-    pub fn distrusts_clock(&self) -> bool {
-        self.store.gate.is_closed_for(crdt::request::Reason::Clock)
+    pub fn distrusts_clock(&self, wall: Millis) -> bool {
+        self.store.distrusts_clock(wall)
     }
 
     /// The end of the log, durable or not.

@@ -14,6 +14,9 @@ use crate::wire::{Bodies, Frame, Hello};
 /// Two resends are at least this far apart, in milliseconds: what is under way must have a chance.
 const RESEND_EVERY_MS: u64 = 200;
 
+/// While a peer's clock stalls its link, what it sends is refused again and again: seldom is enough.
+const RESEND_STALLED_EVERY_MS: u64 = 5_000;
+
 /// Everything a frame may touch besides its peer.
 pub(super) struct Receiving<'r> {
     pub(super) config: &'r NodeConfig,
@@ -211,7 +214,8 @@ impl Receiving<'_> {
     fn ask_resend(&self, peer: &mut Peer) {
         let upto = peer.received.unwrap_or_default();
         let Some(link) = &mut peer.link else { return };
-        if self.wall_ms.abs_diff(link.last_resend_ms) < RESEND_EVERY_MS {
+        let pause_ms = if link.stalled { RESEND_STALLED_EVERY_MS } else { RESEND_EVERY_MS };
+        if self.wall_ms.abs_diff(link.last_resend_ms) < pause_ms {
             return;
         }
         link.last_resend_ms = self.wall_ms;

@@ -100,7 +100,13 @@ impl Store {
     /// `now` for dropping the dead: the wall clock, and before everything else while this region's clock is
     /// distrusted (S2: it drops nothing). Later than `now` is always safe here, earlier never.
     pub(super) fn death_now_ms(&self, wall_ms: u64) -> u64 {
-        if self.gate.is_closed_for(Reason::Clock) || !self.below_ceiling(wall_ms) { 0 } else { wall_ms }
+        if self.distrusts_clock(wall_ms) { 0 } else { wall_ms }
+    }
+
+    /// A majority of peers contradicts our wall clock, or it has jumped beyond its ceiling: nothing is granted
+    /// and nothing is dropped (S2).
+    pub fn distrusts_clock(&self, wall_ms: u64) -> bool {
+        self.gate.is_closed_for(Reason::Clock) || !self.below_ceiling(wall_ms)
     }
 
     /// Whether a claim would be looked at now (S7).

@@ -109,16 +109,9 @@ pub fn open(
         done += bytes;
     }
     progress(total, total);
-    // Only now that all of them are good: a daemon that is restarted again and again would otherwise leave a
-    // whole preallocated segment behind each time. A torn tail goes with it.
+    // Only now that all of them are good.
     for ((path, bytes), end) in segments.iter().zip(ends) {
-        if end < *bytes {
-            OpenOptions::new()
-                .write(true)
-                .open(path)
-                .and_then(|file| file.set_len(end))
-                .map_err(io_error(path))?;
-        }
+        settle_segment(path, *bytes, end).map_err(io_error(path))?;
     }
     let Recovered { store, memory, header, new_incarnation, records } = recovery.finish();
     drop_empty(&mut closed, &header);
@@ -177,6 +170,18 @@ fn segments(folder: &Path) -> Result<Vec<(PathBuf, u64)>, OpenError> {
     }
     segments.sort();
     Ok(segments)
+}
+
+/// Cuts a segment of an earlier start to its records, a torn tail included, and syncs it. A daemon that is
+/// restarted again and again would otherwise leave a whole preallocated segment behind each time. And what a
+/// killed process had written may be in the kernel's cache only: from now on it counts as synced, and a newer
+/// segment will stand behind it.
+fn settle_segment(path: &Path, bytes: u64, end: u64) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    if end < bytes {
+        file.set_len(end)?;
+    }
+    file.sync_all()
 }
 
 fn read_header(path: &Path) -> Result<Vec<u8>, OpenError> {

@@ -79,6 +79,21 @@ fn what_was_flushed_is_there_after_a_crash() {
     assert_eq!(opened(folder.path()).store.keys(), 310);
 }
 
+/// Every start left its whole preallocated segment behind, and what a killed process had written but not synced
+/// was taken for synced. Found by review; the sync itself is seen in a trace of system calls only.
+#[test]
+fn a_start_cuts_the_segments_before_it_to_their_records() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = opened(folder.path());
+    fill(&first, 0..10);
+    let before = first.log.lock_writer().current.close();
+    drop(first);
+    assert_eq!(std::fs::metadata(&before.path).expect("there").len(), SEGMENT_BYTES);
+    let second = opened(folder.path());
+    assert_eq!(std::fs::metadata(&before.path).expect("there").len(), before.end);
+    assert_eq!(second.store.keys(), 10);
+}
+
 #[test]
 fn a_second_daemon_on_one_folder_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");

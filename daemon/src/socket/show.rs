@@ -113,12 +113,13 @@ fn scan_cursor(text: &[u8]) -> Option<Option<(usize, KeyHash)>> {
 /// `CONFLICTS …`
 pub fn conflicts(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Release, BadArgs> {
     let store = &shared.driver.store;
-    let appended = store.tail().appended();
-    let release = Release { written: appended, synced: 0 };
+    // Taken after the look: all that it saw is durable once this is reached (INV-8).
+    let seen = || Release { written: store.tail().appended(), synced: store.tail().sync_wanted() };
     if let [_, word] = args
         && is(word, b"CONTESTED")
     {
         let keys = store.contested(crdt::limits::CONFLICTS_COUNT_MAX, wall_ms());
+        let release = seen();
         out.map(3);
         out.field_status("OK");
         out.field_bulk("cursor", b"0");
@@ -147,6 +148,7 @@ pub fn conflicts(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Resu
         options = rest;
     }
     let page = store.conflicts(namespace, after.as_ref(), count);
+    let release = seen();
     out.map(3);
     out.field_status("OK");
     let cursor = page.next.as_ref().map_or_else(|| "0".to_owned(), conflict_cursor_text);

@@ -121,7 +121,7 @@ impl Site {
     pub(super) fn death_ms(&mut self, now_us: u64) -> Millis {
         let wall = self.wall(now_us);
         if let Some(replica) = &self.replica {
-            if replica.distrusts_clock() {
+            if replica.distrusts_clock(wall) {
                 self.distrusted = true;
             } else {
                 self.latest_ms = self.latest_ms.max(replica.now(wall));
