@@ -18,6 +18,7 @@ use crdt::policy;
 use crdt::recovery::RecoveryConfig;
 use crdt::store::StoreConfig;
 use indicatif::{ProgressBar, ProgressStyle};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -35,8 +36,19 @@ const _: () = assert!(!crdt::canary::COMPILED_IN, "onced is never built with pla
 /// Peers not reached within this time of a start are not waited for, in milliseconds.
 const REACH_WAIT_MS: u64 = 2_000;
 
+/// As many descriptors as the system gives: the usual soft limit of 1,024 is fewer than `max_connections`, and
+/// a log that finds none at its next segment must end the daemon.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, current = ?limit.current, "the limit of open files cannot be raised");
+    }
+}
+
 /// Runs a daemon until SIGTERM or SIGINT. Returns an error when it cannot start or its disk fails.
 pub fn serve(config: &Config) -> anyhow::Result<()> {
+    raise_descriptor_limit();
     // A lone region's secret is made inside its data folder.
     log::create_folder(&config.region.data_dir)?;
     let secret = ClusterSecret::load(&config.cluster)?;

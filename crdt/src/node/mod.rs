@@ -261,7 +261,9 @@ impl Node {
         if self.caught_up {
             return;
         }
-        let age_ms = wall_ms.saturating_sub(self.started_ms);
+        // A wall clock that is put back must not lengthen the wait by as much.
+        self.started_ms = self.started_ms.min(wall_ms);
+        let age_ms = wall_ms - self.started_ms;
         let reaching = age_ms < self.config.reach_wait_ms;
         let waits = |peer: &Peer| !peer.is_caught_up() && !peer.is_cut() && (reaching || peer.is_linked());
         if age_ms >= self.config.catch_up_wait_ms || !self.peers.values().any(waits) {

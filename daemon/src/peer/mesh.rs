@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use crdt::ids::{Cursor, RegionId};
 use crdt::limits::PING_EVERY_MS;
-use crdt::node::{LinkId, Node, PeerView};
+use crdt::node::{LinkId, LinkState, Node, PeerView};
+use crdt::request::Reason;
 use quinn::Endpoint;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -140,6 +141,8 @@ struct Running {
     events: mpsc::Sender<Event>,
     transports: BTreeMap<RegionId, Transport>,
     next_link: LinkId,
+    /// What was last said in the log: why claims are refused, and which links stall.
+    said: (Option<Reason>, Vec<RegionId>),
 }
 
 impl Running {
@@ -159,7 +162,7 @@ impl Running {
             }
             started.endpoint
         });
-        Self { node, shared, cursors, endpoint, events, transports, next_link: 1 }
+        Self { node, shared, cursors, endpoint, events, transports, next_link: 1, said: (None, Vec::new()) }
     }
 
     async fn run(&mut self, mut inbox: mpsc::Receiver<Event>, mut stopped: watch::Receiver<bool>) {
@@ -180,7 +183,10 @@ impl Running {
                     None => break,
                 },
                 () = log_moved.notified() => tokio::time::sleep(GATHER).await,
-                _ = tick.tick() => self.node.handle_tick(&self.shared.driver.store, wall_ms()),
+                _ = tick.tick() => {
+                    self.node.handle_tick(&self.shared.driver.store, wall_ms());
+                    self.alarm();
+                }
                 _ = stopped.wait_for(|stop| *stop) => break,
             }
             self.after();
@@ -306,6 +312,30 @@ impl Running {
         }
         let cursors = self.node.cursors().into_iter().collect();
         *self.cursors.lock().unwrap_or_else(PoisonError::into_inner) = cursors;
+    }
+
+    /// S2: a clock that is off is said aloud, once, and so is its end.
+    fn alarm(&mut self) {
+        let reason = self.shared.driver.store.unready_reason(wall_ms());
+        if reason != self.said.0 {
+            match reason {
+                Some(reason) => tracing::warn!(reason = reason.name(), "claims are refused"),
+                None => tracing::info!("claims are served"),
+            }
+            self.said.0 = reason;
+        }
+        let views = self.node.peers(&self.shared.driver.store);
+        let stalled: Vec<_> =
+            views.iter().filter(|view| view.state == LinkState::Stalled).map(|view| view.region).collect();
+        if stalled != self.said.1 {
+            for region in stalled.iter().filter(|region| !self.said.1.contains(region)) {
+                tracing::error!(
+                    region = region.0,
+                    "a peer's clock runs ahead of ours beyond max_drift: nothing it sends is taken; check both clocks"
+                );
+            }
+            self.said.1 = stalled;
+        }
     }
 
     /// Fills the link's queue as far as there is room.
