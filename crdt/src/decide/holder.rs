@@ -130,7 +130,8 @@ fn stale<'e>(entry: &Entry<'e>, key: &[u8], token: &Token, context: &Context<'_>
         StaleReason::BadTag
     } else if token.id.stamp <= entry.forgotten {
         StaleReason::Forgotten
-    } else if context.now_ms > token.expires_at {
+    } else if context.now_ms > token.expires_at || entry.newest_claim_ms() >= token.expires_at {
+        // A claim made after its expiry says the same as the clock: its outcome could never count (S3).
         StaleReason::Expired
     } else {
         return None;

@@ -252,7 +252,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Milliseconds of the newest claim known, from an attempt or an outcome.
-    fn newest_claim_ms(&self) -> u64 {
+    pub(crate) fn newest_claim_ms(&self) -> u64 {
         self.parts().map(|(claim, _)| claim.stamp.ms()).max().unwrap_or(0)
     }
 }

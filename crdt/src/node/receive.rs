@@ -15,7 +15,7 @@ use crate::wire::{Bodies, Frame, Hello};
 const RESEND_EVERY_MS: u64 = 200;
 
 /// While a peer's clock stalls its link, what it sends is refused again and again: seldom is enough.
-const RESEND_STALLED_EVERY_MS: u64 = 5_000;
+const RESEND_STALLED_EVERY_MS: u64 = 2_000;
 
 /// Everything a frame may touch besides its peer.
 pub(super) struct Receiving<'r> {

@@ -5,7 +5,7 @@
 //! what was measured; each claim the README makes about the product is a check here, and one that does not hold makes
 //! the demo fail. Nothing waits a fixed time where a condition can be seen.
 //!
-//! Whatever happens (an error, a panic, Ctrl-C), no daemon outlives the demo: see [`processes`].
+//! Whatever happens (an error, a panic, Ctrl-C), no daemon outlives the demo: see `processes`.
 
 mod acts;
 mod cluster;
