@@ -31,7 +31,7 @@ pub fn inspect(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result
     out.field_bulk("namespace", ids::namespace(key));
     let drift_ms = shared.driver.store.config().max_drift_ms;
     let state = match entry.winner() {
-        _ if entry.is_past(shared.driver.store.clock().now_ms(wall_ms()), drift_ms) => "free",
+        _ if entry.is_past(shared.driver.store.now_ms(wall_ms()), drift_ms) => "free",
         Winner::Settled(_) => "settled",
         Winner::Held(_) => "held",
         Winner::Free => "free",
