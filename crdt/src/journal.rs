@@ -60,6 +60,11 @@ pub enum Record<'a> {
     Ceiling(u64),
     /// The process ended in order: everything before is synced.
     Stop,
+    /// Everything up to here was synced before this was written: damage there is no torn tail (S6).
+    Synced(Lsn),
+    /// False: this life begins without data that it should have. True: it has caught up with a peer since
+    /// (S6).
+    Complete(bool),
 }
 
 const KIND_ENTRY_OWN: u8 = 1;
@@ -69,6 +74,8 @@ const KIND_CONFLICT_MERGED: u8 = 4;
 const KIND_CURSOR: u8 = 5;
 const KIND_CEILING: u8 = 6;
 const KIND_STOP: u8 = 7;
+const KIND_SYNCED: u8 = 8;
+const KIND_COMPLETE: u8 = 9;
 
 /// Why bytes are not a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -79,6 +86,11 @@ pub enum MalformedRecord {
     /// The payload does not decode.
     #[error("the payload of a record does not decode")]
     Payload,
+}
+
+/// Whether a body may begin with this byte.
+pub(crate) const fn is_kind(byte: u8) -> bool {
+    matches!(byte, KIND_ENTRY_OWN..=KIND_COMPLETE)
 }
 
 /// An [`EntryRecord`]'s kind byte for an origin.
@@ -113,6 +125,14 @@ impl<'a> Record<'a> {
                 postcard_onto(ms, out);
             }
             Self::Stop => out.push(KIND_STOP),
+            Self::Synced(lsn) => {
+                out.push(KIND_SYNCED);
+                postcard_onto(lsn, out);
+            }
+            Self::Complete(complete) => {
+                out.push(KIND_COMPLETE);
+                postcard_onto(complete, out);
+            }
         }
     }
 
@@ -130,6 +150,8 @@ impl<'a> Record<'a> {
             }
             KIND_CEILING => Self::Ceiling(whole(payload)?),
             KIND_STOP if payload.is_empty() => Self::Stop,
+            KIND_SYNCED => Self::Synced(whole(payload)?),
+            KIND_COMPLETE => Self::Complete(whole(payload)?),
             KIND_STOP => return Err(MalformedRecord::Payload),
             unknown => return Err(MalformedRecord::Kind(unknown)),
         })
@@ -158,6 +180,34 @@ pub(crate) fn append_framed(kind: u8, payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
+/// The newest record of which whole marks in `bytes` say that it was synced; 0 where there is none. Looks at
+/// every offset, because what stands before may be damaged.
+pub fn synced_evidence(bytes: &[u8]) -> Lsn {
+    /// The longest body of a mark: its kind and a u64 in postcard's encoding.
+    const MARK_BYTES_MAX: u32 = 11;
+    let mut newest = 0;
+    for at in 0..bytes.len().saturating_sub(RECORD_HEADER_BYTES) {
+        let kind = bytes[at + RECORD_HEADER_BYTES];
+        if (kind != KIND_SYNCED && kind != KIND_STOP) || !(1..=MARK_BYTES_MAX).contains(&u32_at(bytes, at)) {
+            continue;
+        }
+        newest = match Records::new(&bytes[at..]).next_body().map(Record::decode) {
+            Ok(Ok(Record::Synced(lsn))) => lsn.max(newest),
+            Ok(Ok(Record::Stop)) => Lsn::MAX,
+            _ => newest,
+        };
+    }
+    newest
+}
+
+/// Appends one framed record of no key.
+pub(crate) fn append_record(record: &Record<'_>, out: &mut Vec<u8>) {
+    let mut body = Vec::with_capacity(16);
+    record.encode(&mut body);
+    let (kind, payload) = body.split_first().expect("every record encodes its kind");
+    append_framed(*kind, payload, out);
+}
+
 /// Why reading a log's bytes stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {
@@ -165,6 +215,33 @@ pub enum End {
     Clean,
     /// The bytes here are no record.
     Broken,
+}
+
+/// What a framed record may take of a log whose segments have a fixed room, in bytes: one that is not small may
+/// leave as much unused at the end of the segment that it does not fit in.
+pub(crate) fn charge(framed_bytes: usize) -> u64 {
+    let bytes = framed_bytes as u64;
+    if bytes <= limits::LOG_RECORD_SMALL_BYTES { bytes } else { 2 * bytes }
+}
+
+/// How many whole records from the start of `framed` fit in `room_bytes`: their bytes and their number. What
+/// follows them belongs into the next segment.
+pub fn fitting(framed: &[u8], room_bytes: usize) -> (usize, u64) {
+    let (mut at, mut records) = (0, 0);
+    loop {
+        let (bytes, one) = first(&framed[at..]);
+        if one == 0 || at + bytes > room_bytes {
+            return (at, records);
+        }
+        (at, records) = (at + bytes, records + one);
+    }
+}
+
+/// The first whole record of `framed`, as [`fitting`] counts it; nothing if there is none.
+pub fn first(framed: &[u8]) -> (usize, u64) {
+    let Some(header) = framed.get(..RECORD_HEADER_BYTES) else { return (0, 0) };
+    let end = RECORD_HEADER_BYTES + u32_at(header, 0) as usize;
+    if end > framed.len() { (0, 0) } else { (end, 1) }
 }
 
 /// Walks framed records from the start of `bytes`.
@@ -178,6 +255,11 @@ impl<'a> Records<'a> {
     /// Over the bytes after a segment's header, or of a batch.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
+    }
+
+    /// From byte `at` on.
+    pub(crate) fn new_at(bytes: &'a [u8], at: usize) -> Self {
+        Self { bytes, at }
     }
 
     /// Bytes walked so far.
@@ -212,7 +294,7 @@ impl<'a> Records<'a> {
 }
 
 /// What stands at the top of a segment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SegmentHeader {
     /// Whose log.
     pub region: RegionId,
@@ -274,10 +356,11 @@ impl SegmentHeader {
             return Err(MalformedHeader::Magic);
         }
         let found = u16::from_le_bytes([bytes[8], bytes[9]]);
-        if found != FORMAT_VERSION {
-            return Err(MalformedHeader::Version { found });
+        if !sums_up_as(&bytes[..60], FORMAT_VERSION, u32_at(bytes, 60)) {
+            let ours = found == FORMAT_VERSION;
+            return Err(if ours { MalformedHeader::Checksum } else { MalformedHeader::Version { found } });
         }
-        if crc32c::crc32c(&bytes[..60]) != u32_at(bytes, 60) {
+        if found != FORMAT_VERSION {
             return Err(MalformedHeader::Checksum);
         }
         let mut cluster = [0u8; 16];
@@ -294,11 +377,18 @@ impl SegmentHeader {
     }
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+/// Whether `crc` is that of `bytes` if their version, which stands in bytes 8 and 9 of every file, is `version`.
+/// So a flipped bit of ours is told from another version's file, which is not damaged and never repaired.
+pub(crate) fn sums_up_as(bytes: &[u8], version: u16, crc: u32) -> bool {
+    let head = crc32c::crc32c_append(crc32c::crc32c(&bytes[..8]), &version.to_le_bytes());
+    crc32c::crc32c_append(head, &bytes[10..]) == crc
+}
+
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 

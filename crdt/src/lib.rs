@@ -21,6 +21,7 @@ pub mod node;
 pub mod policy;
 pub mod recovery;
 pub mod request;
+pub mod snapshot;
 pub mod store;
 mod sync;
 pub mod token;

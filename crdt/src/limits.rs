@@ -54,8 +54,28 @@ pub const TAIL_PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const RING_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
 /// Smallest ring that can be asked for, in bytes.
 pub const RING_BYTES_MIN: usize = 4 * 1024;
+/// A log record of up to so many bytes, framed, is small: so much of a segment is written off at most where the
+/// next small record does not fit.
+pub const LOG_RECORD_SMALL_BYTES: u64 = 64 * 1024;
+/// The last room of a full disk, in bytes: kept for the clock's ceilings, cursors and conflicts, whose number is not
+/// known beforehand. Ceilings alone need about 40 bytes a second.
+pub const LOG_ROOM_LAST_BYTES: u64 = 256 * 1024;
+/// What is set aside for one record beside its key and payload, in bytes: its framing, ids, stamps, and the listing
+/// of a double execution.
+pub const LOG_RECORD_OVERHEAD_BYTES: u64 = 1024;
 /// One log record's body, in bytes: the largest entry (all outcomes at their bound) fits.
 pub const RECORD_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// One key's whole state in a run, in bytes: all attempts and outcomes at their bounds.
+pub const STATE_BYTES_MAX: usize = (OUTCOMES_JOINED_MAX + 1) * (OUTCOME_BYTES_MAX + 8 * 1024);
+/// Within this time every shard is swept, in milliseconds: the drivers see to that.
+pub const SWEEP_PASS_MS_MAX: u64 = 60_000;
+/// Runs in one manifest.
+pub const RUNS_MAX: usize = 65_536;
+/// A run below this size is merged with others of its class, in bytes.
+pub const RUN_SMALL_BYTES: u64 = 8 * 1024 * 1024;
+/// So many small runs of one class become one.
+pub const RUNS_MERGED_AT_ONCE: usize = 16;
 
 /// Largest frame between peers, in bytes, its header included.
 pub const FRAME_BYTES_MAX: usize = RECORD_BYTES_MAX + 64 * 1024;
@@ -91,5 +111,22 @@ pub const CONFLICTS_MAX: usize = 1_000_000;
 /// Log epochs whose first sequence is remembered; older cursors restart from the log's start.
 pub const EPOCHS_MAX: usize = 4_096;
 
+/// Namespaces that may have a quota of their own.
+pub const QUOTAS_MAX: usize = 1_024;
+/// The index is measured anew after at most so many new keys.
+pub const MEASURE_KEYS_MAX: usize = 16_384;
+/// Sparse pages that one sweep of a shard empties.
+pub const COMPACT_PAGES_MAX: usize = 16;
+/// A spare log buffer larger than this is given back, in bytes: one burst must not be held for ever.
+pub const TAIL_SPARE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A bound is near from this part of it on, in percent.
+pub const NEAR_PERCENT: usize = 80;
+/// What was near is near no more below this part of its bound, in percent.
+pub const NEAR_ENDS_PERCENT: usize = 75;
+/// What was full is full no more below this part of its bound, in percent.
+pub const FULL_ENDS_PERCENT: usize = 97;
+
 /// Retry advice when nothing better is known, in milliseconds.
 pub const RETRY_AFTER_MS_DEFAULT: u64 = 100;
+/// Retry advice where keys must expire first, in milliseconds.
+pub const RETRY_AFTER_FULL_MS: u64 = 1_000;

@@ -80,6 +80,18 @@ pub struct Policy {
     pub max_staleness_ms: Option<u64>,
     /// How long a loser stays listed after its completion.
     pub conflict_retention_ms: u64,
+    /// Most keys remembered here; new ones are refused beyond it. `None`: no bound of its own.
+    pub max_keys: Option<u64>,
+    /// Most bytes of keys and their share of the index; claims are refused beyond it. As many are kept free
+    /// for this namespace. `None`: it shares what others leave.
+    pub max_bytes: Option<u64>,
+}
+
+impl Policy {
+    /// Whether its namespace is counted apart.
+    pub const fn has_quota(&self) -> bool {
+        self.max_keys.is_some() || self.max_bytes.is_some()
+    }
 }
 
 impl Default for Policy {
@@ -94,28 +106,80 @@ impl Default for Policy {
             max_outcome_bytes: limits::OUTCOME_BYTES_DEFAULT,
             max_staleness_ms: None,
             conflict_retention_ms: limits::CONFLICT_RETENTION_MS_DEFAULT,
+            max_keys: None,
+            max_bytes: None,
         }
     }
 }
 
+/// Numbers the namespaces that are counted apart, from 0; all namespaces without a table are one.
+pub type Quota = usize;
+
 /// The policies of all namespaces.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Policies {
-    default: Policy,
-    named: BTreeMap<Vec<u8>, Policy>,
+    default: Ruled,
+    named: BTreeMap<Vec<u8>, Ruled>,
+}
+
+/// A policy, and the number under which its namespace is counted if it has a quota.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Ruled {
+    policy: Policy,
+    quota: Option<Quota>,
 }
 
 impl Policies {
     /// `default` for every namespace that `named` does not name.
     pub fn new(default: Policy, named: BTreeMap<Vec<u8>, Policy>) -> Self {
-        Self { default, named }
+        let mut numbers = 0..;
+        let mut ruled = |policy: Policy| {
+            let quota = if policy.has_quota() { numbers.next() } else { None };
+            Ruled { policy, quota }
+        };
+        let default = ruled(default);
+        Self { default, named: named.into_iter().map(|(name, policy)| (name, ruled(policy))).collect() }
     }
 
     /// The policy of `key`'s namespace.
     pub fn of_key(&self, key: &[u8]) -> &Policy {
-        if self.named.is_empty() {
-            return &self.default;
-        }
-        self.named.get(crate::ids::namespace(key)).unwrap_or(&self.default)
+        self.counted(key).0
+    }
+
+    /// The policy of `key`'s namespace, and the number under which it is counted if it has a quota.
+    pub fn counted(&self, key: &[u8]) -> (&Policy, Option<Quota>) {
+        let ruled = if self.named.is_empty() {
+            &self.default
+        } else {
+            self.named.get(crate::ids::namespace(key)).unwrap_or(&self.default)
+        };
+        (&ruled.policy, ruled.quota)
+    }
+
+    /// Namespaces with a quota in the order of their numbers; `None` is all without a table.
+    pub fn quotas(&self) -> impl Iterator<Item = (Option<&[u8]>, &Policy)> {
+        let named = self.named.iter().map(|(name, ruled)| (Some(name.as_slice()), ruled));
+        let all = std::iter::once((None, &self.default)).chain(named);
+        all.filter(|(_, ruled)| ruled.quota.is_some()).map(|(name, ruled)| (name, &ruled.policy))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_with_a_quota_are_numbered_and_the_unnamed_are_one() {
+        let quota = Policy { max_keys: Some(9), ..Policy::default() };
+        let named = [("b", quota.clone()), ("a", Policy::default()), ("c", quota.clone())];
+        let named: BTreeMap<_, _> =
+            named.into_iter().map(|(name, policy)| (name.as_bytes().to_vec(), policy)).collect();
+        let policies = Policies::new(quota, named.clone());
+        let numbers = [&b"x:1"[..], b"nocolon", b"a:1", b"b:1", b"c:1"].map(|key| policies.counted(key).1);
+        assert_eq!(numbers, [Some(0), Some(0), None, Some(1), Some(2)]);
+        let names: Vec<_> = policies.quotas().map(|(name, _)| name).collect();
+        assert_eq!(names, [None, Some(&b"b"[..]), Some(b"c")]);
+        let without = Policies::new(Policy::default(), named);
+        assert_eq!((without.counted(b"x:1").1, without.counted(b"b:1").1), (None, Some(0)));
     }
 }

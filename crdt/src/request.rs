@@ -216,7 +216,9 @@ pub enum Reason {
     Clock,
     /// The memory bound is reached (S6).
     Full,
-    /// The log's disk does not keep up, or is full.
+    /// The namespace's own bound is reached: `max_keys` or `max_bytes` (S6, S8).
+    Quota,
+    /// The log's disk does not keep up, or gives no further segment for another reason than being full.
     LogBehind,
     /// A peer's last word is older than the namespace allows (S8).
     Stale,
@@ -226,6 +228,12 @@ pub enum Reason {
     OtherRegion,
     /// The daemon is stopping.
     Draining,
+    /// Peers have had more of this region's log than this data folder holds: it is a copy, or was restored
+    /// without `onced rejoin` (S6).
+    OldCopy,
+    /// The log's disk is full (S6). Claims are refused first; everything else that writes, once the reserve is
+    /// used up, too.
+    DiskFull,
 }
 
 impl Reason {
@@ -235,11 +243,14 @@ impl Reason {
             Self::CatchingUp => "catching_up",
             Self::Clock => "clock",
             Self::Full => "full",
+            Self::Quota => "quota",
             Self::LogBehind => "log_behind",
             Self::Stale => "stale",
             Self::Level => "level",
             Self::OtherRegion => "other_region",
             Self::Draining => "draining",
+            Self::OldCopy => "old_copy",
+            Self::DiskFull => "disk_full",
         }
     }
 }

@@ -36,6 +36,15 @@ pub struct Hello<'a> {
     pub tip: Lsn,
     /// The greatest stamp issued by the receiver's region that it knows (S6).
     pub newest_of_yours: Stamp,
+    /// The first record of `epoch`.
+    pub epoch_first: Lsn,
+    /// A power loss may have taken the end of an epoch of this incarnation: cursors may lie beyond it.
+    pub torn: bool,
+    /// When this start of it began, Unix milliseconds by its wall clock: two starts from copies of one data folder
+    /// open the same epoch.
+    pub began_ms: u64,
+    /// The latest start of the receiver's region that it has met, and when that began; zeros: unknown.
+    pub latest_of_yours: (Incarnation, LogEpoch, u64),
 }
 
 /// What regions say to each other.

@@ -10,6 +10,8 @@ use crdt::hash::ClusterKeys;
 use crdt::hlc::Stamp;
 use crdt::ids::{ClaimId, Cursor, Fingerprint, Incarnation, LogEpoch, RegionId};
 use crdt::journal::{EntryRecord, MalformedHeader, Origin, Record, SegmentHeader};
+use crdt::recovery::LogMeta;
+use crdt::snapshot::{Manifest, RUN_TRAILER_BYTES, RunEntry, RunHeader, RunTable, RunWriter, States};
 use crdt::token::Token;
 use crdt::wire::{Frame, Hello, push_body};
 
@@ -139,6 +141,9 @@ fn records_of_every_kind() {
     record("cursor", &golden!("record-cursor"), &Record::Cursor(RegionId(300), cursor(70_000)));
     record("ceiling", &golden!("record-ceiling"), &Record::Ceiling(T0 + 3_000));
     record("stop", &golden!("record-stop"), &Record::Stop);
+    record("synced", &golden!("record-synced"), &Record::Synced(70_000));
+    record("complete", &golden!("record-complete"), &Record::Complete(true));
+    record("incomplete", &golden!("record-incomplete"), &Record::Complete(false));
 }
 
 /// The packed forms are those meant, and unpack to the very entries.
@@ -160,15 +165,7 @@ fn entries_of_every_form() {
 
 #[test]
 fn the_header_of_a_segment() {
-    let header = SegmentHeader {
-        region: RegionId(3),
-        incarnation: Incarnation(28_000_000),
-        epoch: LogEpoch(4),
-        first_lsn: 70_001,
-        created_ms: T0,
-        cluster: *b"cluster-of-tests",
-        boot: 0x1122_3344_5566_7788,
-    };
+    let header = segment_header();
     let golden = golden!("segment-header");
     assert_eq!(hex(&header.encode()), hex(&golden));
     assert_eq!(SegmentHeader::decode(&golden), Ok(header));
@@ -179,6 +176,97 @@ fn the_header_of_a_segment() {
             "its first {len} bytes"
         );
     }
+}
+
+fn segment_header() -> SegmentHeader {
+    SegmentHeader {
+        region: RegionId(3),
+        incarnation: Incarnation(28_000_000),
+        epoch: LogEpoch(4),
+        first_lsn: 70_001,
+        created_ms: T0,
+        cluster: *b"cluster-of-tests",
+        boot: 0x1122_3344_5566_7788,
+    }
+}
+
+/// One run: two keys of a shard, a conflict behind the last shard.
+#[test]
+fn a_run() {
+    let header = RunHeader {
+        region: RegionId(3),
+        incarnation: Incarnation(28_000_000),
+        number: 17,
+        created_ms: T0,
+        cluster: *b"cluster-of-tests",
+        shards: 1_024,
+        class: 6,
+    };
+    // A state is what a record of an entry holds after its kind; so is a conflict.
+    let bodies = [golden!("record-entry-settled"), golden!("record-entry-general")];
+    let states = bodies.iter().map(|body| &body[1..]);
+    let conflict = &golden!("record-conflict-merged")[1..];
+    let group = |states: &[&[u8]]| {
+        let framed = |state: &&[u8]| [&(state.len() as u32).to_le_bytes(), *state].concat();
+        states.iter().flat_map(framed).collect::<Vec<u8>>()
+    };
+    let keys = group(&states.collect::<Vec<_>>());
+    let conflicts = group(&[conflict]);
+    let mut writer = RunWriter::new(header);
+    writer.group(5, &keys, 2, T0 + 86_400_000);
+    writer.group(1_024, &conflicts, 1, T0 + 604_800_000);
+    let (end, size) = writer.finish();
+    let bytes = [&header.encode()[..], &keys, &conflicts, &end].concat();
+    let golden = golden!("run");
+    assert_eq!(hex(&bytes), hex(&golden), "this version writes something else");
+    assert_eq!((size, header.file_name().as_str()), (golden.len() as u64, "000000000017-6.run"));
+    assert_eq!(RunHeader::decode(&golden), Ok(header));
+    let trailer = &golden[golden.len() - RUN_TRAILER_BYTES..];
+    let table_at = RunTable::offset(trailer, size).expect("whole");
+    let table = RunTable::decode(&golden[table_at as usize..], table_at).expect("whole");
+    assert_eq!((&table, table.dies_at_ms, table.states), (writer.table(), T0 + 604_800_000, 3));
+    let held = |at: usize| {
+        let group = table.groups[at];
+        let bytes = &golden[group.offset as usize..][..group.len as usize];
+        assert!(group.matches(bytes));
+        States::new(bytes).map(|state| state.expect("whole")).collect::<Vec<_>>()
+    };
+    assert_eq!(held(0), bodies.iter().map(|body| &body[1..]).collect::<Vec<_>>());
+    assert_eq!(held(1), [conflict]);
+}
+
+#[test]
+fn the_manifest() {
+    let meta = LogMeta {
+        last: Some(segment_header()),
+        next_lsn: 70_124,
+        ceiling_ms: T0 + 3_000,
+        floor_ms: T0 - 60_000,
+        stopped: true,
+        incomplete: true,
+        cursors: [(RegionId(300), cursor(70_000))].into(),
+        epochs: vec![(LogEpoch(3), 60_001), (LogEpoch(4), 70_001)],
+        torn_epochs: vec![LogEpoch(3)],
+        newest_stamps: [(RegionId(3), Stamp::from_parts(T0, 7)), (RegionId(300), Stamp::from_parts(T0, 8))]
+            .into(),
+    };
+    let run =
+        |number, class, dies_at_ms| RunEntry { number, class, bytes: 9_000 + number, states: 40, dies_at_ms };
+    let manifest = Manifest {
+        region: RegionId(3),
+        cluster: *b"cluster-of-tests",
+        meta,
+        runs: vec![run(16, 0, T0 + 50_000), run(17, 6, T0 + 604_800_000)],
+        next_run: 18,
+        over: Incarnation(28_000_000),
+    };
+    let golden = golden!("manifest");
+    assert_eq!(hex(&manifest.encode()), hex(&golden), "this version writes something else");
+    assert_eq!(Manifest::decode(&golden), Ok(manifest));
+    let empty = Manifest { next_run: 1, ..Manifest::default() };
+    let golden = golden!("manifest-empty");
+    assert_eq!(hex(&empty.encode()), hex(&golden), "this version writes something else");
+    assert_eq!(Manifest::decode(&golden), Ok(empty));
 }
 
 #[track_caller]
@@ -203,9 +291,22 @@ fn frames_of_every_variant() {
         have: Some(cursor(70_000)),
         tip: 70_123,
         newest_of_yours: Stamp::from_parts(T0, 7),
+        epoch_first: 69_500,
+        torn: true,
+        began_ms: T0 + 9,
+        latest_of_yours: (Incarnation(27_000_000), LogEpoch(9), T0 + 8),
     };
     frame("hello", &golden!("frame-hello"), &Frame::Hello(hello));
-    let newborn = Hello { have: None, tip: 0, newest_of_yours: Stamp::ZERO, ..hello };
+    let newborn = Hello {
+        have: None,
+        tip: 0,
+        newest_of_yours: Stamp::ZERO,
+        epoch_first: 1,
+        torn: false,
+        began_ms: 0,
+        latest_of_yours: Default::default(),
+        ..hello
+    };
     frame("hello-newborn", &golden!("frame-hello-newborn"), &Frame::Hello(newborn));
     let mut bodies = Vec::new();
     push_body(&encoded(&Record::Entry(Origin::Own, entry_record(&settled()))), &mut bodies);

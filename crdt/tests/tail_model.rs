@@ -3,7 +3,7 @@
 //!
 //! Threads append and look at the horizon while one writer takes, writes and syncs. Whatever the
 //! schedule: batches are contiguous and complete, what may be released was written or synced before
-//! (INV-8), and what a peer is fed from the ring is durable to its degree.
+//! (INV-8), what a peer is fed from the ring is durable to its degree, and a mark of what is synced is true.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use shuttle::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
 
 mod sync {
-    pub use shuttle::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    pub use shuttle::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
     pub use shuttle::sync::{Mutex, MutexGuard};
     pub use std::sync::PoisonError;
 }
@@ -22,13 +22,29 @@ mod canary {
 mod ids {
     pub use crdt::ids::Lsn;
 }
+mod limits {
+    pub use crdt::limits::TAIL_SPARE_BYTES_MAX;
+}
 mod policy {
     pub use crdt::policy::Durable;
 }
 mod journal {
+    /// Marks of what is synced: the tail itself appends them.
+    pub enum Record {
+        Synced(u64),
+    }
+    /// A mark is one byte too: this and what it says is synced.
+    pub const MARK: u8 = 128;
+    pub fn append_record(Record::Synced(lsn): &Record, out: &mut Vec<u8>) {
+        assert!(*lsn > 0 && *lsn < u64::from(MARK), "the model's log is short");
+        out.push(MARK + *lsn as u8);
+    }
     /// One byte a record: who appended it.
     pub fn append_framed(kind: u8, _: &[u8], out: &mut Vec<u8>) {
         out.push(kind);
+    }
+    pub fn charge(bytes: usize) -> u64 {
+        bytes as u64
     }
 }
 #[path = "../src/store/tail.rs"]
@@ -54,7 +70,14 @@ impl Disk {
         let last = {
             let mut written = self.written.lock().expect("no panic elsewhere");
             assert_eq!(batch.first, written.len() as u64 + 1, "contiguous");
-            written.extend_from_slice(&batch.bytes);
+            for byte in &batch.bytes {
+                if let Some(marked) = byte.checked_sub(journal::MARK) {
+                    let marked = u64::from(marked);
+                    assert!(self.synced.load(Ordering::SeqCst) >= marked, "a mark never lies");
+                    assert!(marked <= written.len() as u64, "and speaks of what is before it");
+                }
+                written.push(*byte);
+            }
             written.len() as u64
         };
         assert_eq!(batch.last, last, "complete");
@@ -126,7 +149,8 @@ fn model() {
     disk.write(&tail);
     disk.sync(&tail);
     let written = disk.written.lock().expect("no panic elsewhere");
-    let all = u64::from(APPENDERS * EACH);
+    let marks = written.iter().filter(|byte| **byte >= journal::MARK).count() as u64;
+    let all = u64::from(APPENDERS * EACH) + marks;
     assert_eq!((written.len() as u64, tail.written(), tail.synced()), (all, all, all));
     assert_eq!(tail.pending_bytes(), 0);
     for who in 0..APPENDERS {

@@ -14,7 +14,7 @@ use crdt::hash::ClusterKeys;
 use crdt::hlc::Stamp;
 use crdt::ids::{Incarnation, RegionId};
 use crdt::journal::{Record, Records};
-use crdt::policy::Policies;
+use crdt::policy::{Policies, Policy};
 use crdt::recovery::{Recovered, Recovery, RecoveryConfig};
 use crdt::request::{Claim, Reply, Request};
 use crdt::store::{Ran, Release, Scratch, Store, StoreConfig};
@@ -36,12 +36,21 @@ fn config() -> RecoveryConfig {
             max_memory_bytes: 1 << 30,
             ring_bytes_max: 1 << 20,
         },
-        policies: Policies::default(),
+        policies: policies(),
         cluster: [7; 16],
         boot: 1,
         acknowledged_unsynced: true,
         wall_ms: T0 - 1_000,
+        salvage: false,
+        keys_hint: 0,
     }
+}
+
+/// Quotas that refuse nothing here: their books are looked at.
+fn policies() -> Policies {
+    let quota = |max_keys| Policy { max_keys, max_bytes: Some(1 << 28), ..Policy::default() };
+    let named = [(b"ns1".to_vec(), quota(Some(1_000_000))), (b"ns2".to_vec(), quota(None))];
+    Policies::new(Policy::default(), named.into_iter().collect())
 }
 
 struct Disk {
@@ -107,7 +116,7 @@ fn hammer(store: &Store, mut disk: Disk, work: impl Fn(usize) + Sync) -> Disk {
 
 fn replayed(disk: &Disk) -> Store {
     let mut recovery = Recovery::new(config());
-    let report = recovery.segment("log", &disk.bytes, None).expect("undamaged");
+    let report = recovery.segment("log", &disk.bytes, &[], || 0).expect("undamaged");
     assert_eq!((report.last_lsn, report.torn_bytes), (disk.records, 0));
     recovery.finish().store
 }
@@ -274,9 +283,19 @@ fn everything_at_once_replays_to_the_same_map() {
     assert_eq!(again.digest(T0), store.digest(T0), "INV-13");
     assert_eq!(again.keys(), store.keys());
     assert_eq!(again.conflicts(None, None, 1_000), store.conflicts(None, None, 1_000));
-    let mut counted = 0;
-    store.for_each(|_, _| counted += 1);
+    let (mut counted, mut of) = (0, BTreeMap::<Vec<u8>, usize>::new());
+    store.for_each(|key, _| {
+        counted += 1;
+        *of.entry(key[..3].to_vec()).or_default() += 1;
+    });
     assert_eq!(counted, store.keys());
+    // INV-14: what was booked by many threads at once is what recovery books anew.
+    assert_eq!(again.quotas(), store.quotas());
+    for quota in store.quotas() {
+        assert_eq!(quota.keys, of[&quota.namespace.expect("both have a table")]);
+    }
+    let (memory, anew) = (store.measure(), again.measure());
+    assert_eq!(memory.records_bytes - memory.free_bytes, anew.records_bytes - anew.free_bytes);
 }
 
 /// A parked duplicate is always woken: tickets that run again after each wake-up get the key in the end.

@@ -46,6 +46,10 @@ proptest! {
             have,
             tip,
             newest_of_yours: Stamp::from_bits(at_ms),
+            epoch_first: prev.lsn,
+            torn: resend,
+            began_ms: tip,
+            latest_of_yours: (last.incarnation, last.epoch, at_ms),
         };
         for frame in [
             Frame::Hello(hello),
@@ -128,6 +132,10 @@ fn a_name_beyond_its_bound_is_refused() {
             have: None,
             tip: 0,
             newest_of_yours: Stamp::ZERO,
+            epoch_first: 1,
+            torn: false,
+            began_ms: 0,
+            latest_of_yours: Default::default(),
         })
         .encode()
     };

@@ -20,6 +20,7 @@ mod clocks;
 mod peer;
 mod receive;
 mod send;
+mod state;
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,9 @@ use std::sync::Arc;
 
 use crate::hlc::Stamp;
 use crate::ids::{Cursor, LogEpoch, Lsn, RegionId};
+use crate::journal::Record;
 use crate::limits;
+use crate::policy::Durable;
 use crate::request::Reason;
 use crate::store::{Batch, MergeRefused, Scratch, Store};
 use crate::wire::MalformedFrame;
@@ -55,6 +58,8 @@ pub struct NodeConfig {
     pub catch_up_wait_ms: u64,
     /// Peers not reached within this time of the start are not waited for, in milliseconds.
     pub reach_wait_ms: u64,
+    /// A life that began without data it should have grants without having met a peer: the operator's word.
+    pub alone: bool,
 }
 
 /// What the log held of replication when this start began.
@@ -64,10 +69,16 @@ pub struct NodeMemory {
     pub cursors: BTreeMap<RegionId, Cursor>,
     /// First sequence of each epoch of our own log, in order; this start's epoch is the last.
     pub epochs: Vec<(LogEpoch, Lsn)>,
+    /// When this start began, Unix milliseconds.
+    pub began_ms: u64,
     /// The first record that the log still has.
     pub first_lsn: Lsn,
+    /// Epochs of ours whose end a power loss may have taken.
+    pub torn_epochs: Vec<LogEpoch>,
     /// The greatest stamp of each region met in our log.
     pub newest_stamps: BTreeMap<RegionId, Stamp>,
+    /// This life began without data it should have: nothing is granted before it has caught up with a peer.
+    pub incomplete: bool,
 }
 
 /// A part of the log that a peer needs and the ring no longer has.
@@ -84,7 +95,7 @@ pub struct ReadRequest {
 pub enum LogRead {
     /// Records from the one asked for, about [`limits::LOG_READ_BYTES`] of them.
     Records(Arc<Batch>),
-    /// The log now starts here: what was before is dead.
+    /// The log now starts here: what was before is in the map, as far as it lives.
     StartsAt(Lsn),
 }
 
@@ -118,6 +129,29 @@ pub enum FrameError {
     /// The peer misbehaved: no hello, or two.
     #[error("a frame out of order: {0}")]
     OutOfOrder(&'static str),
+    /// The peer is an older copy of a region's data than one we have met.
+    #[error(
+        "its data is older than what this region has already had from it ({known}, now {announced}): a copied data folder, \
+         or a restored one. Stop the wrong daemon; on the one that stays, run: onced rejoin"
+    )]
+    OldCopy {
+        /// What was known.
+        known: String,
+        /// What its hello says.
+        announced: String,
+    },
+    /// We are an older copy of our region's data than one the peer has met.
+    #[error(
+        "the peer holds more of this region's log ({known}) than this daemon does ({ours}): this data folder is a copy or was \
+         restored, or another daemon runs on a copy of it. Claims are refused. Stop the wrong daemon; on the one that \
+         stays, run: onced rejoin"
+    )]
+    WeAreOldCopy {
+        /// What the peer knows.
+        known: String,
+        /// Where we stand.
+        ours: String,
+    },
     /// A frame for a link that is not there any more.
     #[error("a frame on a closed link")]
     ClosedLink,
@@ -144,15 +178,19 @@ impl Node {
         store.gate.set(Reason::CatchingUp, !peers.is_empty());
         store.gate.set_oldest_word_ms(if peers.is_empty() { 0 } else { wall_ms });
         let caught_up = peers.is_empty();
+        let mut memory = memory;
+        if memory.incomplete && (caught_up || config.alone) {
+            memory.incomplete = false;
+            store.append_record(&Record::Complete(true), Durable::Interval);
+        }
         Self { config, memory, peers, started_ms: wall_ms, scratch: Scratch::default(), caught_up }
     }
 
     /// The transport has authenticated `peer` on a new link; an older link to it is forgotten.
     pub fn handle_link_up(&mut self, store: &Store, peer: RegionId, link: LinkId, wall_ms: u64) {
-        let newest_of_yours = self.memory.newest_stamps.get(&peer).copied().unwrap_or_default();
         if let Some(peer) = self.peers.get_mut(&peer).filter(|peer| !peer.is_cut()) {
             peer.open(link, wall_ms);
-            let hello = send::hello(&self.config, store, peer, newest_of_yours);
+            let hello = send::hello(&self.config, &self.memory, store, peer);
             peer.queue(hello);
         }
     }
@@ -251,6 +289,17 @@ impl Node {
         self.caught_up
     }
 
+    /// Whether claims wait for a peer, because this life began without data that it should have (S6).
+    pub fn is_incomplete(&self) -> bool {
+        self.memory.incomplete
+    }
+
+    /// Our record up to which every peer has acknowledged everything on a link of this start; the last
+    /// record of all where there are no peers.
+    pub fn acked_by_all(&self) -> Lsn {
+        self.peers.values().map(|peer| peer.acked_seq).min().unwrap_or(Lsn::MAX)
+    }
+
     /// The cursors to be written at the top of every new segment, so that deleting old ones loses none.
     pub fn cursors(&self) -> Vec<(RegionId, Cursor)> {
         self.peers.values().filter_map(Peer::whole_cursor).collect()
@@ -260,6 +309,14 @@ impl Node {
     fn settle_gate(&mut self, store: &Store, wall_ms: u64) {
         if self.caught_up {
             return;
+        }
+        if self.memory.incomplete {
+            // S6: what this life lacks, a peer must bring, however long that takes.
+            if !self.peers.values().any(Peer::is_caught_up) {
+                return;
+            }
+            self.memory.incomplete = false;
+            store.append_record(&Record::Complete(true), Durable::Interval);
         }
         // A wall clock that is put back must not lengthen the wait by as much.
         self.started_ms = self.started_ms.min(wall_ms);

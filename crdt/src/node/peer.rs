@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::state::StateWalk;
 use super::{LinkId, LogRead, ReadRequest};
-use crate::ids::{Cursor, Lsn, RegionId};
+use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn, RegionId};
 use crate::limits;
 use crate::store::{Batch, Release};
 use crate::wire::Frame;
@@ -20,6 +21,8 @@ pub enum LinkState {
     Cut,
     /// Its clock runs too far ahead of ours: nothing it sends is merged (S2).
     Stalled,
+    /// Our log's disk is full and its reserve used up: nothing it sends is merged (S6).
+    NoRoom,
 }
 
 impl LinkState {
@@ -30,6 +33,7 @@ impl LinkState {
             Self::Connecting => "connecting",
             Self::Cut => "cut",
             Self::Stalled => "stalled",
+            Self::NoRoom => "disk_full",
         }
     }
 }
@@ -70,11 +74,13 @@ pub(super) struct Sending {
     pub(super) read: Lsn,
     /// The cursor the peer will stand at once it has all that was sent.
     pub(super) chain: Cursor,
-    /// Frames under way: the cursor's record and the bytes.
-    pub(super) under_way: VecDeque<(Lsn, usize)>,
+    /// Frames under way: the cursor that each brings the peer to, and its bytes.
+    pub(super) under_way: VecDeque<(Cursor, usize)>,
     pub(super) under_way_bytes: usize,
-    /// Up to here merged records travel too: the peer starts from nothing.
-    pub(super) everything_to: Lsn,
+    /// The peer is being sent everything that the map holds.
+    pub(super) state: Option<StateWalk>,
+    /// Number of the last such walk.
+    pub(super) walk: u64,
     /// Our tip as the peer's hello found it: it is told when it has reached it.
     pub(super) tip: Cursor,
     /// The cursor is to be moved over records that do not travel, although there are none that do.
@@ -93,6 +99,13 @@ pub(super) enum DiskRead {
     UnderWay(Lsn),
 }
 
+/// Why what a linked peer sends is not merged: nothing is acknowledged, nothing dropped, and it is sent again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stall {
+    Clock,
+    NoRoom,
+}
+
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) id: LinkId,
@@ -103,7 +116,7 @@ pub(super) struct Link {
     pub(super) their_tip: Cursor,
     pub(super) last_ping_ms: u64,
     pub(super) last_resend_ms: u64,
-    pub(super) stalled: bool,
+    pub(super) stalled: Option<Stall>,
     /// Acknowledgements that wait for their durability.
     pub(super) acks: VecDeque<(Cursor, Release)>,
     /// The last acknowledgement that left, to be said again in case it was lost.
@@ -120,6 +133,10 @@ pub(super) struct Peer {
     /// We hold it from its start: only then is the cursor kept over a restart.
     pub(super) whole: bool,
     pub(super) caught_up: bool,
+    /// The latest start of it that we have met, and when that began; 0: not known any more.
+    pub(super) latest_start: (Incarnation, LogEpoch, u64),
+    /// Streams begun since the process started: one a hello of its.
+    pub(super) streams: u64,
     cut: bool,
     pub(super) acked_seq: Lsn,
     pub(super) samples: VecDeque<super::clocks::Sample>,
@@ -138,6 +155,8 @@ impl Peer {
             received,
             whole: received.is_some(),
             caught_up: false,
+            latest_start: received.map_or_else(Default::default, |have| (have.incarnation, have.epoch, 0)),
+            streams: 0,
             cut: false,
             acked_seq: 0,
             samples: VecDeque::new(),
@@ -157,7 +176,7 @@ impl Peer {
             their_tip: Cursor::default(),
             last_ping_ms: wall_ms,
             last_resend_ms: 0,
-            stalled: false,
+            stalled: None,
             acks: VecDeque::new(),
             last_ack: None,
         });
@@ -202,6 +221,14 @@ impl Peer {
 
     pub(super) fn count_refused(&mut self) {
         self.refused += 1;
+    }
+
+    /// A frame was not merged for a reason that passes.
+    pub(super) fn stall(&mut self, why: Stall) {
+        if let Some(link) = &mut self.link {
+            link.stalled = Some(why);
+        }
+        self.count_refused();
     }
 
     /// Puts a control frame before all records. Pings and acknowledgements supersede each other, so
@@ -249,8 +276,9 @@ impl Peer {
                     sending.seek(from);
                 }
             }
-            // What was before is dead by everybody's clock: the peer misses nothing that counts.
-            LogRead::StartsAt(first) => sending.read = sending.read.max(first - 1),
+            // What was before is in the map.
+            LogRead::StartsAt(first) if first > from => sending.rewind(None, sending.chain),
+            LogRead::StartsAt(_) => {}
         }
     }
 
@@ -263,7 +291,8 @@ impl Peer {
         let best = self.samples.iter().min_by_key(|sample| sample.rtt_ms);
         let state = match &self.link {
             _ if self.cut => LinkState::Cut,
-            Some(link) if link.stalled => LinkState::Stalled,
+            Some(Link { stalled: Some(Stall::Clock), .. }) => LinkState::Stalled,
+            Some(Link { stalled: Some(Stall::NoRoom), .. }) => LinkState::NoRoom,
             Some(link) if link.sending.is_some() => LinkState::Linked,
             _ => LinkState::Connecting,
         };

@@ -1,20 +1,21 @@
 //! What a peer's frame changes.
 
-use super::peer::Peer;
+use super::peer::{Peer, Stall};
 use super::send::hello;
 use super::{FrameError, NodeConfig, NodeMemory, clocks};
 use crate::canary::{self, Bug};
-use crate::ids::{Cursor, Lsn};
+use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn};
 use crate::journal::Record;
 use crate::limits;
 use crate::policy::Durable;
+use crate::request::Reason;
 use crate::store::{MergeRefused, Release, Scratch, Store};
 use crate::wire::{Bodies, Frame, Hello};
 
 /// Two resends are at least this far apart, in milliseconds: what is under way must have a chance.
 const RESEND_EVERY_MS: u64 = 200;
 
-/// While a peer's clock stalls its link, what it sends is refused again and again: seldom is enough.
+/// While a link is stalled, what its peer sends is refused again and again: seldom is enough.
 const RESEND_STALLED_EVERY_MS: u64 = 2_000;
 
 /// Everything a frame may touch besides its peer.
@@ -72,23 +73,24 @@ impl Receiving<'_> {
         if ahead_ms <= self.store.config().max_drift_ms {
             self.store.clock().observe(theirs.newest_of_yours);
         }
+        self.check_copies(peer, theirs)?;
+        peer.latest_start = (theirs.incarnation, theirs.epoch, theirs.began_ms);
         if peer.received.is_some_and(|have| have.incarnation != theirs.incarnation) {
             // Another life of its data: what we hold of the former stays, its log starts anew.
             peer.received = None;
             peer.whole = false;
-            let newest = self.memory.newest_stamps.get(&peer.region).copied().unwrap_or_default();
-            peer.queue(hello(self.config, self.store, peer, newest));
+            peer.queue(hello(self.config, self.memory, self.store, peer));
         }
         if !peer.whole {
             peer.received = None;
         }
-        let tip = self.store.tail().written();
         let start = self.start_of(theirs.have);
-        let everything_to = if theirs.have.is_some() { 0 } else { tip };
-        let tip = Cursor { incarnation: self.store.config().incarnation, epoch: self.config.epoch, lsn: tip };
+        let lsn = self.store.tail().written();
+        let tip = Cursor { incarnation: self.store.config().incarnation, epoch: self.config.epoch, lsn };
+        peer.streams += 1;
         let mut sending =
-            super::peer::Sending::new(start, theirs.have.unwrap_or_default(), everything_to, tip);
-        peer.acked_seq = start;
+            super::peer::Sending::new(start, theirs.have.unwrap_or_default(), tip, peer.streams);
+        peer.acked_seq = start.unwrap_or(0);
         let (incarnation, epoch) = (theirs.incarnation, theirs.epoch);
         if let Some(link) = &mut peer.link {
             // A second hello starts over; acknowledgements of what the first brought are still under way.
@@ -97,23 +99,59 @@ impl Receiving<'_> {
             }
             link.sending = Some(sending);
             link.their_tip = Cursor { incarnation, epoch, lsn: theirs.tip };
-            link.stalled = false;
+            link.stalled = None;
         }
         self.note_progress(peer);
         Ok(())
     }
 
+    /// Two daemons on copies of one data folder, or one on a copy that is older than what others have had
+    /// from it: numbers would be used twice (INV-16). Whoever is behind is refused; of two that began alike,
+    /// whoever comes second.
+    fn check_copies(&self, peer: &Peer, theirs: &Hello<'_>) -> Result<(), FrameError> {
+        let text = |incarnation: Incarnation, epoch: LogEpoch, lsn: Lsn| {
+            format!("incarnation {}, log epoch {}, record {lsn}", incarnation.0, epoch.0)
+        };
+        let announced = (theirs.incarnation, theirs.epoch, theirs.began_ms);
+        if is_older(announced, peer.latest_start) || has_lost(peer, theirs) {
+            let (incarnation, epoch, _) = peer.latest_start;
+            let known = text(incarnation, epoch, peer.received.map_or(0, |have| have.lsn));
+            let announced = text(theirs.incarnation, theirs.epoch, theirs.tip);
+            return Err(FrameError::OldCopy { known, announced });
+        }
+        let ours = (self.store.config().incarnation, self.config.epoch, self.memory.began_ms);
+        let beyond = theirs.have.is_some_and(|have| self.is_beyond(have));
+        if is_older(ours, theirs.latest_of_yours) || beyond {
+            self.store.gate.set(Reason::OldCopy, true);
+            let (incarnation, epoch, _) = theirs.latest_of_yours;
+            let known = text(incarnation, epoch, theirs.have.map_or(0, |have| have.lsn));
+            let ours = text(ours.0, ours.1, self.store.tail().written());
+            return Err(FrameError::WeAreOldCopy { known, ours });
+        }
+        Ok(())
+    }
+
+    /// Whether a peer holds a record of this life that we do not have and never lost.
+    fn is_beyond(&self, have: Cursor) -> bool {
+        let epochs = &self.memory.epochs;
+        let at = epochs.iter().position(|(epoch, _)| *epoch == have.epoch);
+        let Some(at) = at.filter(|_| have.incarnation == self.store.config().incarnation) else {
+            return false;
+        };
+        let end = epochs.get(at + 1).map_or(self.store.tail().appended(), |(_, first)| first - 1);
+        have.lsn > end && !self.memory.torn_epochs.contains(&have.epoch)
+    }
+
     /// Our record up to which a cursor of our log counts: sequences of an epoch that ended earlier
     /// than the peer believes were lost with an unsynced tail, and their numbers are used again (S6).
-    fn start_of(&self, have: Option<Cursor>) -> Lsn {
-        let first = self.memory.first_lsn.saturating_sub(1);
-        let Some(have) = have.filter(|have| have.incarnation == self.store.config().incarnation) else {
-            return first;
-        };
+    /// `None`: the log cannot tell the peer what it lacks.
+    fn start_of(&self, have: Option<Cursor>) -> Option<Lsn> {
+        let have = have.filter(|have| have.incarnation == self.store.config().incarnation)?;
         let epochs = &self.memory.epochs;
-        let Some(at) = epochs.iter().position(|(epoch, _)| *epoch == have.epoch) else { return first };
+        let at = epochs.iter().position(|(epoch, _)| *epoch == have.epoch)?;
         let end = epochs.get(at + 1).map_or(self.store.tail().written(), |(_, first)| first - 1);
-        have.lsn.min(end).max(first)
+        let start = have.lsn.min(end);
+        (start + 1 >= self.memory.first_lsn).then_some(start)
     }
 
     fn records(
@@ -132,20 +170,25 @@ impl Receiving<'_> {
             Ok(merged) => merged,
             Err(MergeRefused::Ahead { .. }) => {
                 // S2: the link stalls; nothing acknowledged, nothing dropped, our clock does not move.
-                if let Some(link) = &mut peer.link {
-                    link.stalled = true;
-                }
-                peer.count_refused();
+                peer.stall(Stall::Clock);
+                return Ok(());
+            }
+            Err(MergeRefused::NoRoom) => {
+                // S6: likewise, until the disk has room again.
+                peer.stall(Stall::NoRoom);
                 return Ok(());
             }
             Err(refused) => return Err(refused.into()),
         };
         peer.received = Some(last);
+        // A walk over its map under way: what was held of its log before it is no use any more, and no frame of the
+        // walk is worth remembering over a restart.
+        peer.whole &= last.epoch.0 > 0;
         peer.applied += merged.applied as u64;
         let newest = self.memory.newest_stamps.entry(peer.region).or_default();
         *newest = merged.newest_of_sender.max(*newest);
         if let Some(link) = &mut peer.link {
-            link.stalled = false;
+            link.stalled = None;
         }
         let mut release = merged.release;
         if !empty && peer.whole {
@@ -203,7 +246,9 @@ impl Receiving<'_> {
         }
         if ours && !resend {
             sending.acknowledged(upto);
-            peer.acked_seq = peer.acked_seq.max(upto.lsn);
+            if upto.epoch == self.config.epoch {
+                peer.acked_seq = peer.acked_seq.max(upto.lsn);
+            }
         }
         if resend {
             sending.rewind(start, upto);
@@ -214,11 +259,28 @@ impl Receiving<'_> {
     fn ask_resend(&self, peer: &mut Peer) {
         let upto = peer.received.unwrap_or_default();
         let Some(link) = &mut peer.link else { return };
-        let pause_ms = if link.stalled { RESEND_STALLED_EVERY_MS } else { RESEND_EVERY_MS };
+        let pause_ms = if link.stalled.is_some() { RESEND_STALLED_EVERY_MS } else { RESEND_EVERY_MS };
         if self.wall_ms.abs_diff(link.last_resend_ms) < pause_ms {
             return;
         }
         link.last_resend_ms = self.wall_ms;
         peer.queue(Frame::Ack { upto, resend: true }.encode());
     }
+}
+
+/// Whether one start of a region comes before another that was met, or beside it: two daemons on copies of one
+/// folder open the same epoch, but not in the same millisecond.
+fn is_older(start: (Incarnation, LogEpoch, u64), met: (Incarnation, LogEpoch, u64)) -> bool {
+    let beside = (start.0, start.1) == (met.0, met.1) && met.2 != 0 && start.2 != met.2;
+    (start.0, start.1) < (met.0, met.1) || beside
+}
+
+/// Whether a peer announces less of its log than we hold of it, and no power loss explains that.
+fn has_lost(peer: &Peer, theirs: &Hello<'_>) -> bool {
+    // A hello that arrives again on one link is the same daemon's, and what it announced has moved on.
+    let have = peer.received.filter(|have| have.incarnation == theirs.incarnation && have.epoch.0 > 0);
+    have.filter(|_| !peer.is_linked()).is_some_and(|have| {
+        have.epoch == theirs.epoch && have.lsn > theirs.tip
+            || have.epoch < theirs.epoch && have.lsn >= theirs.epoch_first && !theirs.torn
+    })
 }

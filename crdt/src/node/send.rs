@@ -1,10 +1,9 @@
 //! What leaves for one peer: control frames first, then the log from the peer's cursor on.
 
-use super::LinkId;
-use super::NodeConfig;
 use super::peer::{DiskRead, Peer, Sending};
+use super::state::{self, StateWalk};
+use super::{LinkId, NodeConfig, NodeMemory};
 use crate::entry::Bytes;
-use crate::hlc::Stamp;
 use crate::ids::{Cursor, Lsn};
 use crate::journal::{self, Origin, Records};
 use crate::limits;
@@ -12,7 +11,8 @@ use crate::store::{Release, RingRead, Store};
 use crate::wire::{Frame, Hello, push_body};
 
 /// Our hello to `peer`.
-pub(super) fn hello(config: &NodeConfig, store: &Store, peer: &Peer, newest_of_yours: Stamp) -> Vec<u8> {
+pub(super) fn hello(config: &NodeConfig, memory: &NodeMemory, store: &Store, peer: &Peer) -> Vec<u8> {
+    let newest_of_yours = memory.newest_stamps.get(&peer.region).copied().unwrap_or_default();
     Frame::Hello(Hello {
         cluster: config.cluster,
         region: store.config().region,
@@ -23,6 +23,10 @@ pub(super) fn hello(config: &NodeConfig, store: &Store, peer: &Peer, newest_of_y
         have: peer.received.filter(|_| peer.whole),
         tip: store.tail().written(),
         newest_of_yours,
+        epoch_first: memory.epochs.last().map_or(1, |(_, first)| *first),
+        torn: !memory.torn_epochs.is_empty(),
+        began_ms: memory.began_ms,
+        latest_of_yours: peer.latest_start,
     })
     .encode()
 }
@@ -58,16 +62,15 @@ fn next_records(config: &NodeConfig, sending: &mut Sending, store: &Store) -> Op
     if sending.under_way_bytes >= limits::PEER_WINDOW_BYTES_MAX {
         return None;
     }
+    if sending.state.is_some() {
+        return state::next_frame(config, sending, store);
+    }
     let mut bodies = Vec::new();
     let mut count = 0;
     while bodies.len() < limits::FRAME_BYTES_TARGET && count < limits::FRAME_RECORDS_MAX {
-        let Some((lsn, body)) = sending.next_body(store) else { break };
-        let travels = match journal::streamed(&body) {
-            Some(Origin::Own) => true,
-            Some(Origin::Merged) => lsn <= sending.everything_to,
-            None => false,
-        };
-        if travels {
+        let Some(body) = sending.next_body(store) else { break };
+        // What was merged travels from where it was decided.
+        if journal::streamed(&body) == Some(Origin::Own) {
             push_body(&body, &mut bodies);
             count += 1;
         }
@@ -81,23 +84,21 @@ fn next_records(config: &NodeConfig, sending: &mut Sending, store: &Store) -> Op
     }
     let incarnation = store.config().incarnation;
     let last = Cursor { incarnation, epoch: config.epoch, lsn: sending.read };
-    let frame = Frame::Records { prev: sending.chain, last, bodies: Bytes(&bodies) }.encode();
-    sending.chain = last;
-    sending.sent_max = sending.sent_max.max(last);
-    sending.under_way.push_back((last.lsn, frame.len()));
-    sending.under_way_bytes += frame.len();
-    Some(frame)
+    Some(sending.records(last, &bodies))
 }
 
 impl Sending {
-    /// For a peer that holds our log up to `start` by its own word `have`.
-    pub(super) fn new(start: Lsn, have: Cursor, everything_to: Lsn, tip: Cursor) -> Self {
+    /// For a peer that holds our log up to `start` by its own word `have`; `None`: it is sent everything.
+    pub(super) fn new(start: Option<Lsn>, have: Cursor, tip: Cursor, stream: u64) -> Self {
+        // Rewinds of one stream count up from there.
+        let walk = stream << 8;
         Self {
-            read: start,
+            read: start.unwrap_or(0),
             chain: have,
             under_way: Default::default(),
             under_way_bytes: 0,
-            everything_to,
+            state: start.is_none().then(|| StateWalk::new(walk)),
+            walk,
             tip,
             announce: false,
             sent_max: have,
@@ -106,9 +107,19 @@ impl Sending {
         }
     }
 
-    /// The next record's number and body, if it may leave; asks for a read from disk where the ring
+    /// The frame that brings the peer to `last`.
+    pub(super) fn records(&mut self, last: Cursor, bodies: &[u8]) -> Vec<u8> {
+        let frame = Frame::Records { prev: self.chain, last, bodies: Bytes(bodies) }.encode();
+        self.chain = last;
+        self.sent_max = self.sent_max.max(last);
+        self.under_way.push_back((last, frame.len()));
+        self.under_way_bytes += frame.len();
+        frame
+    }
+
+    /// The next record's body, if it may leave; asks for a read from disk where the ring
     /// has moved on.
-    fn next_body(&mut self, store: &Store) -> Option<(Lsn, Vec<u8>)> {
+    fn next_body(&mut self, store: &Store) -> Option<Vec<u8>> {
         if self.disk.is_some() {
             return None;
         }
@@ -135,7 +146,7 @@ impl Sending {
         let body = records.next_body().ok()?.to_vec();
         *offset += records.offset();
         self.read = wanted;
-        Some((wanted, body))
+        Some(body)
     }
 
     /// Skips to record `wanted` of the source.
@@ -152,17 +163,19 @@ impl Sending {
 
     /// The peer holds all up to `upto` durably.
     pub(super) fn acknowledged(&mut self, upto: Cursor) {
-        while let Some(&(lsn, bytes)) = self.under_way.front()
-            && lsn <= upto.lsn
+        while let Some(&(cursor, bytes)) = self.under_way.front()
+            && cursor <= upto
         {
             self.under_way_bytes -= bytes;
             self.under_way.pop_front();
         }
     }
 
-    /// Starts over from `read`, where the peer stands at `chain`.
-    pub(super) fn rewind(&mut self, read: Lsn, chain: Cursor) {
-        self.read = read;
+    /// Starts over from `read`, where the peer stands at `chain`; `None`: with everything.
+    pub(super) fn rewind(&mut self, read: Option<Lsn>, chain: Cursor) {
+        self.read = read.unwrap_or(0);
+        self.walk += 1;
+        self.state = read.is_none().then(|| StateWalk::new(self.walk));
         self.chain = chain;
         self.source = None;
         self.disk = None;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Store, lock};
 use crate::conflict::{Conflict, ConflictId};
@@ -12,6 +13,14 @@ use crate::limits;
 #[derive(Debug, Default)]
 pub(super) struct Conflicts {
     pub(super) listed: Mutex<BTreeMap<ConflictId, Conflict>>,
+    /// Bytes of the listed ones, as booked under the lock.
+    bytes: AtomicUsize,
+}
+
+/// What one costs: both of its copies of the key with the allocator's headers, and its part of a tree whose
+/// nodes are two thirds full.
+fn cost(conflict: &Conflict) -> usize {
+    2 * (conflict.id.key.len() + 16) + (size_of::<ConflictId>() + size_of::<Conflict>()) * 3 / 2
 }
 
 /// One page of CONFLICTS.
@@ -35,8 +44,14 @@ impl Conflicts {
         if listed.len() >= limits::CONFLICTS_MAX {
             return None;
         }
+        self.bytes.fetch_add(cost(&conflict), Ordering::Relaxed);
         listed.insert(conflict.id.clone(), conflict.clone());
         Some(conflict)
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn get(&self, id: &ConflictId) -> Option<Conflict> {
@@ -65,6 +80,16 @@ impl Store {
         ConflictPage { conflicts, next }
     }
 
+    /// One loser, as it stands.
+    pub(crate) fn conflict(&self, id: &ConflictId) -> Option<Conflict> {
+        self.conflicts.get(id)
+    }
+
+    /// Calls `visit` with every loser, in the order of their ids.
+    pub(crate) fn for_each_conflict(&self, visit: impl FnMut(&Conflict)) {
+        lock(&self.conflicts.listed).values().for_each(visit);
+    }
+
     /// How many losers are listed.
     pub fn conflict_count(&self) -> usize {
         lock(&self.conflicts.listed).len()
@@ -75,7 +100,13 @@ impl Store {
         let mut listed = lock(&self.conflicts.listed);
         let before = listed.len();
         let drift = self.config.max_drift_ms;
-        listed.retain(|_, conflict| now_ms <= conflict.expires_at.saturating_add(drift));
+        let mut freed = 0;
+        listed.retain(|_, conflict| {
+            let lives = now_ms <= conflict.expires_at.saturating_add(drift);
+            freed += if lives { 0 } else { cost(conflict) };
+            lives
+        });
+        self.conflicts.bytes.fetch_sub(freed, Ordering::Relaxed);
         before - listed.len()
     }
 }

@@ -12,7 +12,14 @@ use crate::limits;
 use crate::policy::Durable;
 use crate::request::Reason;
 
-const REASONS: [Reason; 4] = [Reason::CatchingUp, Reason::Clock, Reason::LogBehind, Reason::Draining];
+const REASONS: [Reason; 6] = [
+    Reason::OldCopy,
+    Reason::DiskFull,
+    Reason::CatchingUp,
+    Reason::Clock,
+    Reason::LogBehind,
+    Reason::Draining,
+];
 
 /// The ceiling's next value on its way to disk, and a jump of the wall clock that is not believed yet.
 #[derive(Debug, Default)]
@@ -70,7 +77,8 @@ fn bit(reason: Reason) -> u32 {
 }
 
 impl Store {
-    /// Why a claim is refused whatever its key says, if it is.
+    /// Why a claim is refused whatever its key says, if it is. Memory and quotas are not asked here: they
+    /// refuse what would be granted and nothing else (`memory`).
     pub(super) fn refusal(&self, wall_ms: u64) -> Option<Reason> {
         if let Some(reason) = self.gate.closed() {
             return Some(reason);
@@ -78,10 +86,7 @@ impl Store {
         if wall_ms < self.grants_from_ms {
             return Some(Reason::Clock);
         }
-        if self.tail.pending_bytes() > limits::TAIL_PENDING_BYTES_MAX {
-            return Some(Reason::LogBehind);
-        }
-        (self.memory_bytes() >= self.config.max_memory_bytes).then_some(Reason::Full)
+        (self.tail.pending_bytes() > limits::TAIL_PENDING_BYTES_MAX).then_some(Reason::LogBehind)
     }
 
     /// `now` of decisions (S2). While a start waits for the wall clock to pass what a former life may have
@@ -148,6 +153,10 @@ impl Store {
             }
         }
         pending.jumped_at_ms = None;
+        if !self.has_last_room() {
+            // Nothing is stamped beyond the ceiling in force; it is extended once there is room again.
+            return None;
+        }
         let ceiling_ms = now_ms + limits::CEILING_AHEAD_MS;
         let lsn = self.append_record(&Record::Ceiling(ceiling_ms), Durable::Interval);
         pending.record = Some((lsn, ceiling_ms));

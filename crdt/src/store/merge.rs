@@ -7,6 +7,7 @@
 use dashmap::Entry as IndexEntry;
 use std::collections::BTreeSet;
 
+use super::room::{NoRoom, RoomNeed};
 use super::run::{Scratch, pack, unpack};
 use super::{Release, Store};
 use crate::conflict::{Conflict, ConflictId};
@@ -51,14 +52,35 @@ pub enum MergeRefused {
         /// By how much, in milliseconds.
         ahead_ms: u64,
     },
+    /// The log has no room for it: the link stalls until the disk has (S6).
+    #[error("the log's disk is full and its reserve used up: free space on it")]
+    NoRoom,
+}
+
+/// What putting back one record told.
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    /// When the last part in it may die, Unix milliseconds, `max_drift` to be added.
+    pub(crate) dies_at_ms: u64,
+    /// Conflicts that it shows and that no record before it holds.
+    pub(crate) unlogged: Vec<ConflictId>,
+    /// The conflict that it holds, as it stands now.
+    pub(crate) logged: Option<ConflictId>,
+}
+
+/// What was put back, for a look at its stamps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Visited<'v> {
+    Entry(&'v Entry<'v>),
+    Conflict(&'v Conflict),
 }
 
 /// What joining one entry did.
 #[derive(Debug, Default)]
-struct Joined {
+pub(super) struct Joined {
     news: bool,
     /// Losers that were not listed before.
-    listed: Vec<ConflictId>,
+    pub(super) listed: Vec<ConflictId>,
     release: Release,
 }
 
@@ -77,12 +99,14 @@ impl Store {
         wall_ms: u64,
         scratch: &mut Scratch,
     ) -> Result<Merged, MergeRefused> {
-        let checked = bodies.map(check).collect::<Result<Vec<_>, _>>()?;
+        let mut need = RoomNeed::default();
+        let checked = bodies.inspect(|body| need.merged(body)).map(check).collect::<Result<Vec<_>, _>>()?;
         let newest = checked.iter().map(Checked::newest_stamp).max().unwrap_or_default();
         let ahead_ms = newest.ms().saturating_sub(wall_ms);
         if ahead_ms > self.config.max_drift_ms {
             return Err(MergeRefused::Ahead { ahead_ms });
         }
+        let _room = self.take_room(&need).map_err(|NoRoom| MergeRefused::NoRoom)?;
         self.clock.observe(newest);
         let mut merged = Merged::default();
         for record in checked {
@@ -94,32 +118,29 @@ impl Store {
         Ok(merged)
     }
 
-    /// Puts back one record of our own log: joined, not logged again (S6). Says when it may die.
+    /// Puts back one record of our own log: joined, not logged again (S6).
     pub(crate) fn recover(
         &self,
         body: &[u8],
         wall_ms: u64,
         scratch: &mut Scratch,
-        mut visit: impl FnMut(&Entry<'_>),
-        unlogged: &mut BTreeSet<ConflictId>,
-    ) -> Result<u64, MergeRefused> {
+        visit: impl FnOnce(Visited<'_>),
+    ) -> Result<Replayed, MergeRefused> {
         let record = check(body)?;
         self.clock.observe(record.newest_stamp());
         match record {
             Checked::Entry(key, entry) => {
-                visit(&entry);
-                unlogged.extend(self.join_in(key, &entry, wall_ms, None, scratch).listed);
-                Ok(entry.dies_at_ms())
+                visit(Visited::Entry(&entry));
+                let unlogged = self.join_in(key, &entry, wall_ms, None, scratch).listed;
+                Ok(Replayed { dies_at_ms: entry.dies_at_ms(), unlogged, logged: None })
             }
             Checked::Conflict(conflict) => {
-                let expires_at = conflict.expires_at;
-                let id = conflict.id.clone();
+                visit(Visited::Conflict(&conflict));
+                let (dies_at_ms, id) = (conflict.expires_at, conflict.id.clone());
                 let _ = self.apply(Checked::Conflict(conflict.clone()), wall_ms, None, scratch);
                 // Outcomes merged after it was written may have brought a better winner.
-                if self.conflicts.get(&id).is_none_or(|joined| joined == conflict) {
-                    unlogged.remove(&id);
-                }
-                Ok(expires_at)
+                let same = self.conflicts.get(&id).is_none_or(|joined| joined == conflict);
+                Ok(Replayed { dies_at_ms, unlogged: Vec::new(), logged: same.then_some(id) })
             }
         }
     }
@@ -162,7 +183,7 @@ impl Store {
     }
 
     /// Joins `theirs` into what is stored of `key` and logs it if it says anything new.
-    fn join_in(
+    pub(super) fn join_in(
         &self,
         key: &[u8],
         theirs: &Entry<'_>,
@@ -171,8 +192,8 @@ impl Store {
         scratch: &mut Scratch,
     ) -> Joined {
         let drift_ms = self.config.max_drift_ms;
-        let policies = self.policies();
-        let policy = policies.of_key(key);
+        let rules = self.rules();
+        let (policy, used) = rules.of_key(key);
         let hash = self.config.keys.key_hash(key);
         let index = self.index.entry(hash);
         let side = &mut *self.side(hash);
@@ -210,18 +231,20 @@ impl Store {
             let synced = if policy.durable == Durable::Always { lsn } else { 0 };
             side.watch.seen.join(Release { written: lsn, synced });
         }
-        let bytes_before = side.arena.bytes();
-        match index {
+        // Whatever the bounds say: regions must hold the same, and what peers granted was done (S6).
+        let before = side.booked();
+        let keys = match index {
             IndexEntry::Occupied(mut occupied) => {
                 let slot = *occupied.get();
                 *occupied.get_mut() = side.arena.replace(slot, &scratch.state);
-                self.account(side, bytes_before, 0);
+                0
             }
             IndexEntry::Vacant(vacant) => {
                 vacant.insert(side.arena.insert(&scratch.state));
-                self.account(side, bytes_before, 1);
+                1
             }
-        }
+        };
+        self.account(side, before, keys, used);
         self.wake(&mut side.watch, hash);
         Joined { news: true, listed, release: side.watch.seen }
     }

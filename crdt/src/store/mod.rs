@@ -4,7 +4,7 @@
 //! ```text
 //! index  DashMap<KeyHash, Slot>   which record; 16 bytes a key
 //! sides  [Mutex<Side>]            the records themselves, waiters, what each shard's state waits for
-//! tail   Mutex<..>                the log's end                 lock order: index -> side -> conflicts -> tail
+//! tail   Mutex<..>                the log's end                 lock order: rules -> index -> side -> conflicts -> tail
 //! ```
 //! An operation takes one index shard, one side and, if it writes, the tail; it decodes the record,
 //! decides, joins, packs, and appends the delta to the log under the shard's lock. The reply is
@@ -16,12 +16,14 @@
 //! joined entry; evict what is alive.
 
 mod arena;
-mod carry;
 mod conflicts;
 mod gate;
+mod memory;
 mod merge;
+mod room;
 mod run;
 mod scan;
+pub(crate) mod state;
 mod sweep;
 mod tail;
 
@@ -35,7 +37,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use arena::{Arena, Slot};
 pub use conflicts::ConflictPage;
 pub use gate::Gate;
+pub use memory::{Memory, Pressure, QuotaUse};
 pub use merge::{MergeRefused, Merged};
+pub(crate) use merge::{Replayed, Visited};
+pub use room::{Room, RoomState};
 pub use run::{Ran, Scratch};
 pub use scan::{Inspected, ScanPage, Scanned};
 pub use tail::{Batch, Release, RingRead, Tail};
@@ -61,7 +66,7 @@ pub struct StoreConfig {
     pub max_drift_ms: u64,
     /// Shards of the map: a power of two, at least 2.
     pub shards: usize,
-    /// Claims are refused at this many bytes of entries and index (S6).
+    /// New claims are refused when this many bytes are held (S6); see [`Memory`].
     pub max_memory_bytes: usize,
     /// Written log kept in memory for peers, in bytes; 0 where there are no peers.
     pub ring_bytes_max: usize,
@@ -91,12 +96,12 @@ pub struct Store {
     sides: Box<[Mutex<Side>]>,
     clock: Clock,
     tail: Tail,
-    policies: RwLock<Arc<Policies>>,
+    rules: RwLock<memory::Rules>,
     conflicts: conflicts::Conflicts,
     /// What refuses claims (S4.1, first row).
     pub gate: Gate,
-    memory_bytes: AtomicUsize,
-    keys: AtomicUsize,
+    room: room::LogRoom,
+    books: memory::Books,
     waiters: AtomicUsize,
     woken: Mutex<Vec<Ticket>>,
     woken_any: AtomicUsize,
@@ -111,19 +116,31 @@ pub struct Store {
 impl Store {
     /// An empty store whose clock starts above `floor` and whose next log record is `next_lsn`.
     pub fn new(config: StoreConfig, policies: Policies, floor: Stamp, next_lsn: Lsn) -> Self {
+        Self::with_capacity(config, policies, floor, next_lsn, 0)
+    }
+
+    /// As [`Store::new`], with an index that has room for about `keys` keys at once.
+    pub(crate) fn with_capacity(
+        config: StoreConfig,
+        policies: Policies,
+        floor: Stamp,
+        next_lsn: Lsn,
+        keys: usize,
+    ) -> Self {
         assert!(config.shards.is_power_of_two() && config.shards >= 2, "shards: a power of two, >= 2");
-        let index = DashMap::with_hasher_and_shard_amount(IdentityBuild::default(), config.shards);
+        let hasher = IdentityBuild::default();
+        let index = DashMap::with_capacity_and_hasher_and_shard_amount(keys, hasher, config.shards);
         let sides = (0..config.shards).map(|_| Mutex::default()).collect();
         Self {
             index,
             sides,
             clock: Clock::starting_after(floor),
             tail: Tail::new(next_lsn, config.ring_bytes_max),
-            policies: RwLock::new(Arc::new(policies)),
+            rules: RwLock::new(memory::Rules::new(policies)),
             conflicts: conflicts::Conflicts::default(),
             gate: Gate::default(),
-            memory_bytes: AtomicUsize::new(0),
-            keys: AtomicUsize::new(0),
+            room: room::LogRoom::default(),
+            books: memory::Books::default(),
             waiters: AtomicUsize::new(0),
             woken: Mutex::default(),
             woken_any: AtomicUsize::new(0),
@@ -139,6 +156,7 @@ impl Store {
         self.config.incarnation = incarnation;
         self.tail = Tail::new(next_lsn, self.config.ring_bytes_max);
         self.grants_from_ms = grants_from_ms;
+        self.measure();
     }
 
     /// What it was built for.
@@ -158,17 +176,7 @@ impl Store {
 
     /// The policies in force.
     pub fn policies(&self) -> Arc<Policies> {
-        Arc::clone(&self.policies.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Keys remembered, those not swept yet included.
-    pub fn keys(&self) -> usize {
-        self.keys.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of entries and index.
-    pub fn memory_bytes(&self) -> usize {
-        self.memory_bytes.load(Ordering::Relaxed) + self.keys() * INDEX_BYTES_A_KEY
+        Arc::clone(&self.rules().policies)
     }
 
     /// Tickets whose keys have changed since the last call: their requests are to be run again.
@@ -207,12 +215,9 @@ impl Store {
     }
 
     fn side(&self, hash: KeyHash) -> MutexGuard<'_, Side> {
-        lock(&self.sides[hash.0[2] as usize & (self.sides.len() - 1)])
+        lock(&self.sides[self.shard_of(hash)])
     }
 }
-
-/// What one key costs in the index, in bytes: 16 and a control byte at the average load of 60 %.
-const INDEX_BYTES_A_KEY: usize = 28;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -2,7 +2,9 @@
 
 use dashmap::Entry as IndexEntry;
 
-use super::{Release, Side, Store, Ticket, Watch, lock};
+use super::arena::Arena;
+use super::memory::{Rules, Used};
+use super::{Release, Side, Store, Ticket, Watch};
 use crate::conflict::{self, ConflictId};
 use crate::decide::{Context, Decision, decide};
 use crate::entry::{Bytes, Entry, Packed};
@@ -40,51 +42,61 @@ impl Store {
         scratch: &mut Scratch,
         emit: impl FnOnce(&Reply<'_>),
     ) -> Result<Ran, BadRequest> {
-        let policies = self.policies.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let policy = policies.of_key(request.key());
+        let rules = &*self.rules();
+        let (policy, used) = rules.of_key(request.key());
         request.check(policy, self.config.max_drift_ms)?;
         if let Some(reason) = self.refuses(request, wall_ms) {
             emit(&Reply::Unavailable { reason, retry_after_ms: limits::RETRY_AFTER_MS_DEFAULT });
             return Ok(Ran::Replied(Release::default()));
         }
+        let Ok(_room) = self.room_for(request) else {
+            let reason = Reason::DiskFull;
+            emit(&Reply::Unavailable { reason, retry_after_ms: limits::RETRY_AFTER_MS_DEFAULT });
+            return Ok(Ran::Replied(Release::default()));
+        };
         let hash = self.config.keys.key_hash(request.key());
         if let Request::Get { .. } = request {
             return Ok(Ran::Replied(self.read(request, hash, wall_ms, policy, emit)));
         }
-        let operation = Operation { store: self, request, hash, wall_ms, policy, ticket };
+        let operation = Operation { store: self, request, hash, wall_ms, rules, policy, used, ticket };
         Ok(match self.index.entry(hash) {
             IndexEntry::Vacant(vacant) => {
                 let side = &mut *self.side(hash);
-                let bytes_before = side.arena.bytes();
-                let ran = operation.decide(&mut side.watch, &Entry::default(), scratch, emit);
+                let before = side.booked();
+                let Side { arena, watch } = side;
+                let ran = operation.decide((&*arena, 0), watch, &Entry::default(), scratch, emit);
                 if ran.wrote {
-                    vacant.insert(side.arena.insert(&scratch.state));
-                    self.account(side, bytes_before, 1);
+                    vacant.insert(arena.insert(&scratch.state));
+                    self.account(side, before, 1, used);
                 }
                 ran.ran
             }
             IndexEntry::Occupied(mut occupied) => {
                 let side = &mut *self.side(hash);
-                let slot = *occupied.get();
-                let ran = match stored(side.arena.get(slot), request.key()) {
-                    Some(entry) => operation.decide(&mut side.watch, &entry, scratch, emit),
+                let (slot, before) = (*occupied.get(), side.booked());
+                let Side { arena, watch } = side;
+                let record = arena.get(slot);
+                let ran = match stored(record, request.key()) {
+                    Some(entry) => operation.decide((&*arena, record.len()), watch, &entry, scratch, emit),
                     None => collided(emit),
                 };
                 if ran.wrote {
-                    let bytes_before = side.arena.bytes();
-                    let moved = side.arena.replace(slot, &scratch.state);
-                    *occupied.get_mut() = moved;
-                    self.account(side, bytes_before, 0);
+                    *occupied.get_mut() = arena.replace(slot, &scratch.state);
+                    self.account(side, before, 0, used);
                 }
                 ran.ran
             }
         })
     }
 
-    /// S4.1, first row; completions, renewals and reads go on whatever the gate says (S2, S6).
+    /// S4.1, first row; completions, renewals and reads go on whatever the gate says (S2, S6), as long as the log
+    /// has room.
     fn refuses(&self, request: &Request<'_>, wall_ms: u64) -> Option<Reason> {
         match request {
-            Request::Claim(_) => self.refusal(wall_ms),
+            Request::Claim(_) => {
+                self.measure_growth();
+                self.refusal(wall_ms)
+            }
             _ => None,
         }
     }
@@ -119,20 +131,6 @@ impl Store {
             policy,
             keys: &self.config.keys,
             stale_ms: self.gate.stale_ms(now_ms),
-        }
-    }
-
-    /// Books what a write changed in `side`.
-    pub(super) fn account(&self, side: &Side, bytes_before: usize, new_keys: usize) {
-        use std::sync::atomic::Ordering::Relaxed;
-        let bytes = side.arena.bytes();
-        if bytes > bytes_before {
-            self.memory_bytes.fetch_add(bytes - bytes_before, Relaxed);
-        } else if bytes < bytes_before {
-            self.memory_bytes.fetch_sub(bytes_before - bytes, Relaxed);
-        }
-        if new_keys > 0 {
-            self.keys.fetch_add(new_keys, Relaxed);
         }
     }
 
@@ -176,7 +174,9 @@ struct Operation<'o, 'r> {
     request: &'o Request<'r>,
     hash: KeyHash,
     wall_ms: u64,
+    rules: &'o Rules,
     policy: &'o Policy,
+    used: Option<&'o Used>,
     ticket: Option<Ticket>,
 }
 
@@ -192,9 +192,11 @@ struct Decided {
 }
 
 impl Operation<'_, '_> {
-    /// Decides, emits, logs the delta, and leaves the new state in `scratch.state` if there is one.
+    /// Decides, emits, logs the delta, and leaves the new state in `scratch.state` if there is one. `stored`
+    /// is where the key's record of so many bytes is (0: none yet).
     fn decide(
         &self,
+        stored: (&Arena, usize),
         watch: &mut Watch,
         entry: &Entry<'_>,
         scratch: &mut Scratch,
@@ -220,6 +222,16 @@ impl Operation<'_, '_> {
         if matches!(reply, Reply::InProgress { .. }) && self.park(watch) {
             return unwritten(Ran::Parked);
         }
+        if let Some(delta) = &delta {
+            pack(self.request.key(), delta, &mut scratch.delta);
+        }
+        if delta.is_some()
+            && matches!(reply, Reply::Granted { .. })
+            && let Some(reason) = self.bound_reached(stored, scratch.delta.len())
+        {
+            emit(&Reply::Unavailable { reason, retry_after_ms: limits::RETRY_AFTER_FULL_MS });
+            return unwritten(Ran::Replied(Release::default()));
+        }
         emit(&reply);
         let durable = self.durable();
         if let Some(loser) = loser
@@ -234,11 +246,17 @@ impl Operation<'_, '_> {
         Decided { ran: Ran::Replied(seen(watch, durable, lsn)), wrote: true }
     }
 
+    /// Why a grant of `delta_len` bytes cannot be kept in memory (S6): nothing else is ever refused for it.
+    fn bound_reached(&self, (arena, old_len): (&Arena, usize), delta_len: usize) -> Option<Reason> {
+        let (ruled, lengths) = ((self.policy, self.used), (old_len, old_len + delta_len));
+        self.store.bound_reached(self.rules, ruled, arena, lengths)
+    }
+
+    /// `delta` is packed in `scratch.delta` already.
     fn write(&self, watch: &mut Watch, entry: &Entry<'_>, delta: &Entry<'_>, scratch: &mut Scratch) -> Lsn {
         let store = self.store;
         let key = self.request.key();
         let durable = self.durable();
-        pack(key, delta, &mut scratch.delta);
         let kind = journal::entry_kind(Origin::Own);
         let lsn = store.tail.append(kind, &scratch.delta, delta.dies_at_ms(), durable);
         watch.seen.join(release(lsn, durable));
@@ -327,7 +345,7 @@ impl Store {
     pub(super) fn copy_record(&self, key: &[u8]) -> Option<(Vec<u8>, Release)> {
         let hash = self.config.keys.key_hash(key);
         let slot = self.index.get(&hash)?;
-        let side = lock(&self.sides[hash.0[2] as usize & (self.sides.len() - 1)]);
+        let side = self.side(hash);
         let record = side.arena.get(*slot).to_vec();
         Some((record, side.watch.seen))
     }

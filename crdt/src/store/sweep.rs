@@ -2,11 +2,11 @@
 //! place, which costs about 25 ns a key and no memory; the driver spreads the shards over time.
 
 use dashmap::Entry as IndexEntry;
-use std::sync::atomic::Ordering::Relaxed;
 
 use super::run::{pack, unpack};
 use super::{Store, lock};
 use crate::hash::KeyHash;
+use crate::limits;
 
 impl Store {
     /// How many shards there are to sweep.
@@ -29,31 +29,57 @@ impl Store {
             .filter(|(_, entry)| past(entry.parts_die_at_ms()))
             .map(|(key, _)| self.config.keys.key_hash(key))
             .collect();
-        dead.into_iter().filter(|hash| self.sweep_key(*hash, now_ms)).count()
+        let gone = dead.into_iter().filter(|hash| self.sweep_key(*hash, now_ms)).count();
+        self.compact(shard);
+        self.shrink_index(shard);
+        gone
+    }
+
+    /// Empties sparse pages of one shard, a bounded number at a time, so that memory which keys have left can
+    /// be had by others. Takes the locks a record, as every operation does.
+    fn compact(&self, shard: usize) {
+        for _ in 0..limits::COMPACT_PAGES_MAX {
+            let inside: Vec<KeyHash> = {
+                let mut side = lock(&self.sides[shard]);
+                let Some(closing) = side.arena.close_sparsest() else { return };
+                let keys = side.arena.records_of(closing).map(|record| unpack(record).0);
+                keys.map(|key| self.config.keys.key_hash(key)).collect()
+            };
+            for hash in inside {
+                let IndexEntry::Occupied(mut occupied) = self.index.entry(hash) else { continue };
+                let mut side = self.side(hash);
+                if side.arena.is_closing(*occupied.get()) {
+                    let before = side.booked();
+                    *occupied.get_mut() = side.arena.relocate(*occupied.get());
+                    self.account(&side, before, 0, None);
+                }
+            }
+        }
     }
 
     /// Looks again, under the locks: the key may have been claimed since.
     fn sweep_key(&self, hash: KeyHash, now_ms: u64) -> bool {
+        let rules = self.rules();
         let IndexEntry::Occupied(mut occupied) = self.index.entry(hash) else { return false };
         let mut side = self.side(hash);
         let slot = *occupied.get();
         let mut record = Vec::new();
-        {
+        let used = {
             let (key, mut entry) = unpack(side.arena.get(slot));
             entry.drop_dead(now_ms, self.config.max_drift_ms);
             if !entry.is_empty() {
                 pack(key, &entry, &mut record);
             }
-        }
-        let bytes_before = side.arena.bytes();
+            rules.of_key(key).1
+        };
+        let before = side.booked();
         if !record.is_empty() {
             *occupied.get_mut() = side.arena.replace(slot, &record);
-            self.account(&side, bytes_before, 0);
+            self.account(&side, before, 0, used);
             return false;
         }
         side.arena.remove(slot);
-        self.keys.fetch_sub(1, Relaxed);
-        self.account(&side, bytes_before, 0);
+        self.account(&side, before, -1, used);
         self.wake(&mut side.watch, hash);
         occupied.remove();
         true

@@ -16,9 +16,10 @@ use std::sync::Arc;
 
 use crate::canary::{self, Bug};
 use crate::ids::Lsn;
-use crate::journal;
+use crate::journal::{self, Record};
+use crate::limits;
 use crate::policy::Durable;
-use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
 
 /// What must be reached before a reply, an acknowledgement or a frame may leave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -64,6 +65,9 @@ pub enum RingRead {
     Behind,
 }
 
+/// Counts of a shared batch, its place in the ring, and the allocator's headers, in bytes.
+const BATCH_OVERHEAD: usize = 56;
+
 #[derive(Debug)]
 struct Gathering {
     bytes: Vec<u8>,
@@ -71,6 +75,11 @@ struct Gathering {
     first: Lsn,
     sync_to: Lsn,
     dies_at_ms: u64,
+    /// The newest record that a mark in the log says is synced.
+    marked: Lsn,
+    /// What all records so far may take of the disk ([`journal::charge`]), and those taken for a write.
+    charged: u64,
+    taken: u64,
 }
 
 #[derive(Debug, Default)]
@@ -90,14 +99,25 @@ pub struct Tail {
     synced: AtomicU64,
     sync_wanted: AtomicU64,
     pending_bytes: AtomicUsize,
+    charged: AtomicU64,
+    failed: AtomicBool,
 }
 
 impl Tail {
     /// A tail whose next record is number `next`; all before it are on disk and synced. A ring of 0
     /// bytes keeps nothing: there are no peers.
     pub fn new(next: Lsn, ring_bytes_max: usize) -> Self {
-        let gathering = Gathering { bytes: Vec::new(), next, first: next, sync_to: 0, dies_at_ms: 0 };
         let before = next - 1;
+        let gathering = Gathering {
+            bytes: Vec::new(),
+            next,
+            first: next,
+            sync_to: 0,
+            dies_at_ms: 0,
+            marked: before,
+            charged: 0,
+            taken: 0,
+        };
         Self {
             gathering: Mutex::new(gathering),
             ring: Mutex::default(),
@@ -107,13 +127,18 @@ impl Tail {
             synced: AtomicU64::new(before),
             sync_wanted: AtomicU64::new(0),
             pending_bytes: AtomicUsize::new(0),
+            charged: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
         }
     }
 
     /// Adds one record; the caller holds the shard's lock. `dies_at_ms` as in [`Batch`].
     pub(crate) fn append(&self, kind: u8, payload: &[u8], dies_at_ms: u64, durable: Durable) -> Lsn {
         let mut gathering = lock(&self.gathering);
+        let bytes_before = gathering.bytes.len();
         journal::append_framed(kind, payload, &mut gathering.bytes);
+        gathering.charged += journal::charge(gathering.bytes.len() - bytes_before);
+        self.charged.store(gathering.charged, Ordering::Release);
         let lsn = gathering.next;
         gathering.next += 1;
         gathering.dies_at_ms = gathering.dies_at_ms.max(dies_at_ms);
@@ -133,7 +158,11 @@ impl Tail {
         if gathering.bytes.is_empty() {
             return None;
         }
+        self.mark_if_synced(&mut gathering);
         spare.clear();
+        if spare.capacity() > limits::TAIL_SPARE_BYTES_MAX {
+            spare = Vec::new();
+        }
         let batch = Batch {
             bytes: std::mem::replace(&mut gathering.bytes, spare),
             first: gathering.first,
@@ -142,6 +171,7 @@ impl Tail {
             dies_at_ms: gathering.dies_at_ms,
         };
         gathering.first = gathering.next;
+        gathering.taken = gathering.charged;
         gathering.sync_to = 0;
         gathering.dies_at_ms = 0;
         self.pending_bytes.store(0, Ordering::Relaxed);
@@ -161,13 +191,41 @@ impl Tail {
         spare
     }
 
+    /// Lets the log itself say how far it is synced, so that a start after a power loss can tell damage from
+    /// a tail that was never acknowledged (S6). Costs no write: it goes with what is written anyway.
+    fn mark_if_synced(&self, gathering: &mut Gathering) {
+        let synced = self.synced();
+        if synced > gathering.marked {
+            gathering.marked = synced;
+            let bytes_before = gathering.bytes.len();
+            journal::append_record(&Record::Synced(synced), &mut gathering.bytes);
+            gathering.charged += journal::charge(gathering.bytes.len() - bytes_before);
+            self.charged.store(gathering.charged, Ordering::Release);
+            self.appended.store(gathering.next, Ordering::Release);
+            gathering.next += 1;
+        }
+    }
+
+    /// For when nothing else is written: marks everything as synced, once. True if that added a record.
+    pub fn mark_idle(&self) -> bool {
+        let mut gathering = lock(&self.gathering);
+        let synced = self.synced();
+        // A mark alone is not worth the next one.
+        let idle =
+            gathering.bytes.is_empty() && synced + 1 == gathering.next && synced > gathering.marked + 1;
+        if idle {
+            self.mark_if_synced(&mut gathering);
+        }
+        idle
+    }
+
     fn keep(&self, batch: Batch) {
         let mut ring = lock(&self.ring);
-        ring.bytes += batch.bytes.len();
+        ring.bytes += held_by(&batch);
         ring.batches.push_back(Arc::new(batch));
         while ring.bytes > self.ring_bytes_max && ring.batches.len() > 1 {
             if let Some(oldest) = ring.batches.pop_front() {
-                ring.bytes -= oldest.bytes.len();
+                ring.bytes -= held_by(&oldest);
             }
         }
     }
@@ -177,10 +235,21 @@ impl Tail {
         self.synced.fetch_max(lsn, Ordering::AcqRel);
     }
 
+    /// The disk has failed (S6): from now on nothing may leave, whatever it waits for. What the kernel was given
+    /// and what the disk holds can no longer be told apart, and a reply may rest on either.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// Whether the disk has failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
     /// Whether what depends on `release` may leave (INV-8).
     pub fn may_release(&self, release: &Release) -> bool {
         canary::planted(Bug::AckBeforeSync)
-            || (self.written() >= release.written && self.synced() >= release.synced)
+            || (self.written() >= release.written && self.synced() >= release.synced && !self.has_failed())
     }
 
     /// The last record appended.
@@ -203,9 +272,26 @@ impl Tail {
         self.sync_wanted.load(Ordering::Acquire)
     }
 
+    /// What all records appended so far may take of the disk, in bytes ([`journal::charge`]).
+    pub(crate) fn charged(&self) -> u64 {
+        self.charged.load(Ordering::Acquire)
+    }
+
+    /// What the records taken for a write so far may take of the disk, in bytes.
+    pub(crate) fn taken_charged(&self) -> u64 {
+        lock(&self.gathering).taken
+    }
+
     /// Bytes that wait for their write.
     pub fn pending_bytes(&self) -> usize {
         self.pending_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes held in memory: what waits for its write, the ring, and a buffer that is being written.
+    pub fn held_bytes(&self) -> usize {
+        let gathering = lock(&self.gathering).bytes.capacity();
+        let spare = gathering.min(limits::TAIL_SPARE_BYTES_MAX);
+        gathering + spare + lock(&self.ring).bytes
     }
 
     /// The batch with record `lsn`, if it is durable to its degree and still in memory.
@@ -224,6 +310,11 @@ impl Tail {
             None => RingRead::Behind,
         }
     }
+}
+
+/// What a batch costs in the ring: its buffer as it was allocated, and itself.
+fn held_by(batch: &Batch) -> usize {
+    batch.bytes.capacity() + size_of::<Batch>() + BATCH_OVERHEAD
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

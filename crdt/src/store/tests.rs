@@ -1,5 +1,7 @@
 //! The store as its drivers use it: claims, durability gates, parking, sweeping, merging.
 
+mod memory;
+
 use super::*;
 use crate::entry::Winner;
 use crate::ids::Fingerprint;
@@ -124,12 +126,30 @@ fn replies_wait_for_what_they_saw() {
     assert!(store.tail().may_release(&raised));
 }
 
+/// At `interval` a reply needs the write only. It left although the sync of what it rested on had just failed:
+/// the next power loss would have taken it back. Found by review.
+#[test]
+fn nothing_leaves_once_the_disk_has_failed() {
+    let store = store(1);
+    let (_, _, granted) = run(&store, claim(b"k", b"a"), T0);
+    settle(&store);
+    let (_, _, seen) = run(&store, Request::Get { key: b"k" }, T0);
+    assert!(store.tail().may_release(&granted) && store.tail().may_release(&seen));
+    store.tail().fail();
+    for release in [granted, seen, Release::default()] {
+        assert!(!store.tail().may_release(&release));
+    }
+    // Nor to a peer.
+    assert!(matches!(store.tail().read(granted.written), RingRead::Nothing));
+}
+
 #[test]
 fn at_always_a_reply_waits_for_the_sync() {
     let store = store_with(1, Policy { durable: Durable::Always, ..Policy::default() });
     let (_, _, granted) = run(&store, claim(b"k", b"a"), T0);
     let batch = store.tail().take(Vec::new()).expect("a claim waits");
-    assert_eq!(batch.sync_to, batch.last);
+    // Behind the claim stands the tail's own mark of what was synced before, for which nobody waits.
+    assert_eq!((batch.sync_to, batch.last), (granted.synced, granted.synced + 1));
     store.tail().mark_written(batch);
     assert!(!store.tail().may_release(&granted));
     assert!(matches!(store.tail().read(granted.written), RingRead::Nothing), "nor does it leave for a peer");
@@ -283,21 +303,4 @@ fn a_jump_of_the_wall_clock_is_not_followed_at_once() {
     assert!(store.extend_ceiling(jumped + 2_000).is_some());
     settle(&store);
     assert_eq!(run(&store, claim(b"l", b"a"), jumped + 2_000).0, "GRANTED");
-}
-
-#[test]
-fn carrying_keeps_the_living_of_a_segment() {
-    let store = store(1);
-    let _ = run(&store, claim(b"live", b"a"), T0);
-    let short = Claim { key: b"dead", lease_ms: Some(1), retention_ms: Some(1_500), ..Claim::default() };
-    let _ = run(&store, Request::Claim(short), T0);
-    let batch = store.tail().take(Vec::new()).expect("records");
-    assert_eq!(store.carry(&batch.bytes, T0 + 2_900), 1);
-    let carried = store.tail().take(Vec::new()).expect("the living key");
-    let other = Store::new(config(2), Policies::default(), Stamp::ZERO, 1);
-    let mut records = Records::new(&carried.bytes);
-    let body = records.next_body().expect("one record");
-    let merged = other.merge([body].into_iter(), RegionId(1), T0 + 2_900, &mut Scratch::default());
-    assert_eq!(merged.map(|merged| merged.applied), Ok(1));
-    assert_eq!(other.inspect(b"live").map(|_| ()), Some(()));
 }

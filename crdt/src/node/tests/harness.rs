@@ -47,6 +47,8 @@ pub struct Replica {
     pub node: Node,
     pub segments: Vec<(SegmentHeader, Vec<u8>)>,
     pub header: SegmentHeader,
+    /// Bytes of each segment that the disk is sure to hold.
+    pub synced: Vec<usize>,
     always: bool,
     /// What the bytes on this replica's disk say, as far as they are durable to their degree.
     durable: BTreeMap<Vec<u8>, Entry<'static>>,
@@ -56,6 +58,7 @@ pub struct Replica {
     own: Vec<(Lsn, Vec<u8>, Entry<'static>)>,
 }
 
+#[derive(Clone)]
 pub struct Settings {
     pub policy: Policy,
     pub ring_bytes: usize,
@@ -63,6 +66,7 @@ pub struct Settings {
     pub boot: u64,
     pub catch_up_wait_ms: u64,
     pub reach_wait_ms: u64,
+    pub alone: bool,
 }
 
 impl Default for Settings {
@@ -76,6 +80,7 @@ impl Default for Settings {
             boot,
             catch_up_wait_ms: 10_000,
             reach_wait_ms: 2_000,
+            alone: false,
         }
     }
 }
@@ -104,10 +109,13 @@ impl Replica {
             boot: with.boot,
             acknowledged_unsynced: with.policy.durable == Durable::Interval,
             wall_ms: with.wall_ms,
+            salvage: false,
+            keys_hint: 0,
         });
+        let headers: Vec<SegmentHeader> = segments.iter().map(|(header, _)| *header).collect();
         for (at, (_, bytes)) in segments.iter().enumerate() {
-            let next = segments.get(at + 1).map(|(header, _)| header);
-            recovery.segment(&format!("segment {at}"), bytes, next).expect("an undamaged log");
+            let name = format!("segment {at}");
+            recovery.segment(&name, bytes, &headers[at + 1..], || 0).expect("an undamaged log");
         }
         let Recovered { store, memory, header, .. } = recovery.finish();
         let config = NodeConfig {
@@ -117,6 +125,7 @@ impl Replica {
             epoch: header.epoch,
             catch_up_wait_ms: with.catch_up_wait_ms,
             reach_wait_ms: with.reach_wait_ms,
+            alone: with.alone,
         };
         let node = Node::new(config, memory, &store, with.wall_ms);
         let mut replica = Self {
@@ -125,6 +134,7 @@ impl Replica {
             node,
             segments: Vec::new(),
             header,
+            synced: Vec::new(),
             always: with.policy.durable == Durable::Always,
             durable: BTreeMap::new(),
             unsynced: VecDeque::new(),
@@ -157,6 +167,15 @@ impl Replica {
         self.store.tail().mark_synced(self.store.tail().written());
         self.store.settle_ceiling();
         self.make_durable(self.store.tail().synced());
+        self.synced = self.segments.iter().map(|(_, bytes)| bytes.len()).collect();
+    }
+
+    /// What the disk holds after a power loss that took all it could.
+    pub fn after_power_loss(&self) -> Vec<(SegmentHeader, Vec<u8>)> {
+        let kept = |((header, bytes), synced): (&(SegmentHeader, Vec<u8>), &usize)| {
+            (*header, bytes[..*synced].to_vec())
+        };
+        self.segments.iter().zip(&self.synced).map(kept).collect()
     }
 
     pub fn flush(&mut self) {
@@ -312,11 +331,17 @@ impl Cluster {
 
     /// Takes replica `at` down and starts it again from `segments`; its links come up anew.
     pub fn restart(&mut self, at: usize, segments: Vec<(SegmentHeader, Vec<u8>)>, with: &Settings) {
+        let regions: Vec<u16> = self.replicas.iter().map(|replica| replica.region.0).collect();
+        let _ = self.replace(at, Replica::start(regions[at], &regions, segments, with));
+    }
+
+    /// Puts another replica in the place of replica `at`, which goes on alone; its links come up anew.
+    pub fn replace(&mut self, at: usize, replica: Replica) -> Replica {
         let others: Vec<usize> = (0..self.replicas.len()).filter(|other| *other != at).collect();
         others.iter().for_each(|other| self.unlink(at, *other));
-        let regions: Vec<u16> = self.replicas.iter().map(|replica| replica.region.0).collect();
-        self.replicas[at] = Replica::start(regions[at], &regions, segments, with);
+        let before = std::mem::replace(&mut self.replicas[at], replica);
         others.iter().for_each(|other| self.link(at, *other));
+        before
     }
 
     /// Everything that may leave goes on its way, held against what is durable.
@@ -352,6 +377,8 @@ impl Cluster {
                     assert!(held, "region {} sent what is not durable with it", sender.region.0);
                 }
             }
+            // Of a walk over the map only its last frame speaks of a place in the log.
+            Frame::Ack { upto, resend: false } if upto.epoch.0 == 0 => self.acks_seen += 1,
             Frame::Ack { upto, resend: false } => {
                 self.acks_seen += 1;
                 let receiver = &self.replicas[to];

@@ -10,14 +10,14 @@ fn policy(durable: Durable) -> Settings {
 }
 
 /// Claims and completes `key` at replica `at`; nothing is written yet.
-fn done(cluster: &Cluster, at: usize, key: &str, outcome: &[u8]) {
+pub fn done(cluster: &Cluster, at: usize, key: &str, outcome: &[u8]) {
     let replica = &cluster.replicas[at];
     let (status, token) = replica.claim(key.as_bytes(), b"worker", cluster.wall_ms);
     let token = token.unwrap_or_else(|| panic!("{key} granted, not {status}"));
     assert_eq!(replica.complete(key.as_bytes(), token, outcome, cluster.wall_ms), "COMPLETED");
 }
 
-fn knows(cluster: &Cluster, at: usize, key: &str) -> bool {
+pub fn knows(cluster: &Cluster, at: usize, key: &str) -> bool {
     cluster.replicas[at].store.inspect(key.as_bytes()).is_some()
 }
 
@@ -184,6 +184,31 @@ fn a_link_stalls_while_its_peer_runs_ahead_and_resumes() {
     assert!(knows(&cluster, B, "ahead"));
     assert_eq!(cluster.replicas[B].node.peers(&cluster.replicas[B].store)[0].state, LinkState::Linked);
     cluster.run_ms(1_000);
+    cluster.assert_converged();
+}
+
+/// S6: a region whose log has no room takes nothing of a peer and tells it nothing; it loses nothing either, and
+/// goes on by itself once there is room.
+#[test]
+fn a_link_stalls_while_the_log_has_no_room_and_resumes() {
+    let mut cluster = met(2, &Settings::default());
+    let cursor = cluster.replicas[B].node.cursors();
+    cluster.replicas[B].store.report_room([limits::LOG_ROOM_LAST_BYTES], true);
+    (0..20).for_each(|number| done(&cluster, A, &format!("k:{number}"), b"outcome"));
+    cluster.run_ms(3_000);
+    let b = &cluster.replicas[B];
+    let view = b.node.peers(&b.store)[0];
+    assert_eq!((view.state, b.node.cursors()), (LinkState::NoRoom, cursor));
+    assert!((0..20).all(|number| !knows(&cluster, B, &format!("k:{number}"))));
+    let a = &cluster.replicas[A];
+    assert!(a.node.peers(&a.store)[0].lag_records >= 40, "nothing is acknowledged");
+    // In the reserve there is room for peers, not for claims.
+    cluster.replicas[B].store.report_room([2 * limits::LOG_ROOM_LAST_BYTES], true);
+    cluster.run_ms(3_000);
+    assert!((0..20).all(|number| knows(&cluster, B, &format!("k:{number}"))));
+    let b = &cluster.replicas[B];
+    assert_eq!(b.node.peers(&b.store)[0].state, LinkState::Linked);
+    assert_eq!(b.claim(b"here", b"b", cluster.wall_ms).0, "UNAVAILABLE");
     cluster.assert_converged();
 }
 

@@ -1,0 +1,139 @@
+//! Whole states of keys, out of the map and into it: for checkpoints, for recovery from them, and for a
+//! peer that starts from nothing (S6, S7).
+//!
+//! A stored record travels as it stands in the arena; what comes in is checked as if a stranger had
+//! written it, because the map relies on it ever after.
+
+use dashmap::Entry as IndexEntry;
+
+use super::run::{pack, unpack};
+use super::{Release, Scratch, Store, lock};
+use crate::conflict::ConflictId;
+use crate::entry::Entry;
+use crate::hash::KeyHash;
+use crate::journal::{self, EntryRecord, Origin};
+use crate::limits;
+use crate::wire::push_body;
+
+/// A state that does not decode, or is out of bounds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct MalformedState;
+
+/// The entry of a state out of the map.
+pub(crate) fn unpack_state(state: &[u8]) -> Entry<'_> {
+    unpack(state).1
+}
+
+impl Store {
+    /// The shard of a key: records of one shard share locks and lie side by side in runs.
+    pub(crate) fn shard_of(&self, hash: KeyHash) -> usize {
+        // As the map chooses its own shards: one shard's index and records are then touched together.
+        let bits = self.sides.len().trailing_zeros();
+        (hash.low64() << 7 >> (64 - bits)) as usize
+    }
+
+    /// Calls `take` with the whole state of the key with this hash; `None` where there is none.
+    pub(crate) fn with_state<T>(&self, hash: KeyHash, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let slot = self.index.get(&hash)?;
+        let side = self.side(hash);
+        Some(take(side.arena.get(*slot)))
+    }
+
+    /// Calls `take` with every state of one shard.
+    pub(crate) fn for_each_state(&self, shard: usize, mut take: impl FnMut(&[u8])) {
+        lock(&self.sides[shard]).arena.records().for_each(&mut take);
+    }
+
+    /// Puts back one whole state that a run holds. `visit` sees its entry.
+    pub(crate) fn load_state(
+        &self,
+        record: &[u8],
+        wall_ms: u64,
+        scratch: &mut Scratch,
+        visit: impl FnOnce(&Entry<'_>),
+        listed: &mut impl FnMut(ConflictId),
+    ) -> Result<(), MalformedState> {
+        let Ok((read, [])) = postcard::take_from_bytes::<EntryRecord<'_>>(record) else {
+            return Err(MalformedState);
+        };
+        let entry = read.entry.unpack().map_err(|_| MalformedState)?;
+        if read.key.0.is_empty() || read.key.0.len() > limits::KEY_BYTES_MAX || entry.is_empty() {
+            return Err(MalformedState);
+        }
+        visit(&entry);
+        self.clock.observe(entry.newest_stamp());
+        if self.load_new(read.key.0, record) {
+            return Ok(());
+        }
+        // A later run, or one of another class, holds it too.
+        let joined = self.join_in(read.key.0, &entry, wall_ms, None, scratch);
+        joined.listed.into_iter().for_each(listed);
+        Ok(())
+    }
+
+    /// Puts back a state as it stands where nothing is known of its key yet; whether that was so.
+    fn load_new(&self, key: &[u8], record: &[u8]) -> bool {
+        let rules = self.rules();
+        let hash = self.config.keys.key_hash(key);
+        let IndexEntry::Vacant(vacant) = self.index.entry(hash) else { return false };
+        let side = &mut *self.side(hash);
+        let before = side.booked();
+        vacant.insert(side.arena.insert(record));
+        self.account(side, before, 1, rules.of_key(key).1);
+        true
+    }
+
+    /// The bodies of everything in one shard, for a peer that starts from nothing, and what must be
+    /// reached before they may leave (INV-8).
+    pub(crate) fn state_bodies(&self, shard: usize) -> (Vec<u8>, Release) {
+        let side = lock(&self.sides[shard]);
+        let kind = journal::entry_kind(Origin::Merged);
+        let (mut bodies, mut body) = (Vec::new(), Vec::new());
+        for record in side.arena.records() {
+            for_each_part(record, |part| {
+                body.clear();
+                body.push(kind);
+                body.extend_from_slice(part);
+                push_body(&body, &mut bodies);
+            });
+        }
+        (bodies, side.watch.seen)
+    }
+
+    /// As [`Store::state_bodies`], the next conflicts behind `after`, and where those after them begin, if there
+    /// are any: not all at once, there may be a million.
+    pub(crate) fn conflict_bodies(
+        &self,
+        after: Option<&ConflictId>,
+    ) -> (Vec<u8>, Release, Option<ConflictId>) {
+        let page = self.conflicts(None, after, limits::CONFLICTS_COUNT_MAX);
+        let mut bodies = Vec::new();
+        for conflict in page.conflicts {
+            let mut body = Vec::new();
+            journal::Record::Conflict(Origin::Merged, conflict).encode(&mut body);
+            push_body(&body, &mut bodies);
+        }
+        (bodies, Release { written: self.tail.appended(), synced: 0 }, page.next)
+    }
+}
+
+/// The record itself where it fits into a body; else one record a part: the whole of a contested key may
+/// exceed the bound.
+fn for_each_part(record: &[u8], mut take: impl FnMut(&[u8])) {
+    if record.len() < limits::RECORD_BYTES_MAX {
+        return take(record);
+    }
+    let (key, entry) = unpack(record);
+    let attempts = entry.attempts.iter().map(|attempt| Entry::of_attempt(*attempt));
+    let outcomes = entry.outcomes.iter().map(|outcome| Entry::of_outcome(*outcome));
+    let forgotten = Entry { forgotten: entry.forgotten, ..Entry::default() };
+    let mut part_record = Vec::new();
+    let mut parts: Vec<_> =
+        attempts.chain(outcomes).chain([forgotten]).filter(|part| !part.is_empty()).collect();
+    // What lives longest first: a part that is past its expiry counts beside a living one, and is refused alone.
+    parts.sort_by_key(|part| std::cmp::Reverse(part.dies_at_ms()));
+    for part in parts {
+        pack(key, &part, &mut part_record);
+        take(&part_record);
+    }
+}
