@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crdt::store::{Release, Store, Ticket};
 use tokio::sync::Notify;
 
-use crate::log::{Log, LogFailed};
+use crate::log::{Log, LogError};
 
 /// The wall clock, Unix milliseconds. Nothing else in the daemon's replica reads it.
 pub fn wall_ms() -> u64 {
@@ -41,7 +41,7 @@ impl Driver {
 
     /// Makes everything that `release` depends on durable, if it is not yet (INV-8): the caller leads
     /// the write, and the sync, of all that waits.
-    pub fn reach(&self, release: &Release) -> Result<(), LogFailed> {
+    pub fn reach(&self, release: &Release) -> Result<(), LogError> {
         if self.store.tail().may_release(release) {
             return Ok(());
         }

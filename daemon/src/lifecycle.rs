@@ -4,10 +4,10 @@
 //! socket) before the first thread; then log, mesh, socket. Order of stopping: socket (so that no new work
 //! comes), mesh, log (so that what was answered is on disk).
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::net::UdpSocket;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 
 use crate::config::{self, ClusterSecret, Config};
 use crate::driver::{Driver, wall_ms};
-use crate::log::{self, Keeper, KeeperConfig, Opened};
+use crate::log::{self, CheckpointConfig, Checkpointer, Keeper, KeeperConfig, LogSizes, Opened};
 use crate::metrics::Metrics;
 use crate::peer::mesh::{Dialling, Mesh, MeshHandle, PeerAddress};
 use crate::peer::tls::TlsIdentity;
@@ -47,7 +47,9 @@ fn raise_descriptor_limit() {
 }
 
 /// Runs a daemon until SIGTERM or SIGINT. Returns an error when it cannot start or its disk fails.
-pub fn serve(config: &Config) -> anyhow::Result<()> {
+///
+/// `alone`: a life that lacks data grants without having met a peer (S6).
+pub fn serve(config: &Config, alone: bool) -> anyhow::Result<()> {
     raise_descriptor_limit();
     // A lone region's secret is made inside its data folder.
     log::create_folder(&config.region.data_dir)?;
@@ -75,6 +77,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
             epoch: header.epoch,
             catch_up_wait_ms: config.catch_up_wait_ms,
             reach_wait_ms: REACH_WAIT_MS.min(config.catch_up_wait_ms),
+            alone,
         },
         memory,
         &store,
@@ -88,9 +91,15 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     // The prologue of this start, so that the clock has its ceiling before the first claim.
     log.flush_all()?;
     let failed = Arc::new(Notify::new());
-    let cursors = Arc::new(Mutex::new(BTreeMap::new()));
-    let keeper = start_keeper(config, &shared, &cursors, &failed)?;
-    let mesh = Mesh::start(inbox, node, Arc::clone(&shared), cursors, dialling.zip(udp))?;
+    let acked_by_all = Arc::new(AtomicU64::new(node.acked_by_all()));
+    let keeper = start_keeper(config, &shared, &failed)?;
+    let checkpoints = CheckpointConfig {
+        max_drift_ms: config.cluster.max_drift_ms,
+        keep_bytes: config.log.keep_bytes,
+        acked_by_all: Arc::clone(&acked_by_all),
+    };
+    let checkpointer = Checkpointer::start(Arc::clone(&log), checkpoints)?;
+    let mesh = Mesh::start(inbox, node, Arc::clone(&shared), acked_by_all, dialling.zip(udp))?;
     let server = Server::start(listening, Arc::clone(&shared), &config.socket)?;
     tracing::info!(
         region = config.region.name, socket = %config.socket.path.display(), incarnation = header.incarnation.0,
@@ -100,6 +109,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     tracing::info!("stopping: connections are drained");
     server.drain();
     mesh.stop();
+    checkpointer.stop();
     let stopped = keeper.stop();
     if disk_failed {
         anyhow::bail!("the log's disk has failed; see the log above");
@@ -109,9 +119,9 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn open_log(config: &Config, secret: &ClusterSecret, moved: &Arc<Notify>) -> anyhow::Result<Opened> {
-    let policies = policies(&config.policies);
-    let recovery = RecoveryConfig {
+/// How the data folder of a configuration is read back.
+pub(crate) fn recovery_config(config: &Config, secret: &ClusterSecret) -> RecoveryConfig {
+    RecoveryConfig {
         store: StoreConfig {
             region: RegionId(config.region.id),
             incarnation: Incarnation::default(),
@@ -121,19 +131,25 @@ fn open_log(config: &Config, secret: &ClusterSecret, moved: &Arc<Notify>) -> any
             max_memory_bytes: usize::try_from(config.max_memory_bytes).unwrap_or(usize::MAX),
             ring_bytes_max: if config.peers.is_empty() { 0 } else { config.log.ring_bytes as usize },
         },
-        policies,
+        policies: policies(&config.policies),
         cluster: secret.cluster_digest(&config.cluster.name),
-        boot: boot_number(),
+        boot: crate::boot::number(&config.region.data_dir),
         acknowledged_unsynced: acknowledges_unsynced(&config.policies),
         wall_ms: wall_ms(),
-    };
-    let bar = progress_bar();
+        salvage: false,
+        keys_hint: 0,
+    }
+}
+
+fn open_log(config: &Config, secret: &ClusterSecret, moved: &Arc<Notify>) -> anyhow::Result<Opened> {
+    let recovery = recovery_config(config, secret);
+    let bar = progress_bar("reading the log");
+    let sizes = LogSizes { segment_bytes: config.log.segment_bytes, reserve_bytes: config.log.reserve_bytes };
     let moved = (!config.peers.is_empty()).then(|| Arc::clone(moved));
-    let opened =
-        log::open(&config.region.data_dir, recovery, config.log.segment_bytes, moved, |done, total| {
-            bar.set_length(total);
-            bar.set_position(done);
-        })?;
+    let opened = log::open(&config.region.data_dir, recovery, sizes, moved, |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })?;
     bar.finish_and_clear();
     if opened.torn_bytes > 0 {
         tracing::warn!(
@@ -145,25 +161,17 @@ fn open_log(config: &Config, secret: &ClusterSecret, moved: &Arc<Notify>) -> any
 }
 
 /// Only drawn on a terminal; indicatif sees to that.
-fn progress_bar() -> ProgressBar {
+pub(crate) fn progress_bar(what: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("reading the log {bar:40} {bytes}/{total_bytes} {eta}");
-    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let style = ProgressStyle::with_template("{msg} {bar:40} {bytes}/{total_bytes} {eta}");
+    let bar = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.with_message(what.to_owned())
 }
 
-fn start_keeper(
-    config: &Config,
-    shared: &Arc<Shared>,
-    cursors: &Arc<Mutex<BTreeMap<RegionId, crdt::ids::Cursor>>>,
-    failed: &Arc<Notify>,
-) -> std::io::Result<Keeper> {
-    let keeper = KeeperConfig {
-        sync_interval: Duration::from_millis(config.log.sync_interval_ms.max(1)),
-        max_drift_ms: config.cluster.max_drift_ms,
-        cursors: Arc::clone(cursors),
-    };
+fn start_keeper(config: &Config, shared: &Arc<Shared>, failed: &Arc<Notify>) -> std::io::Result<Keeper> {
+    let keeper = KeeperConfig { sync_interval: Duration::from_millis(config.log.sync_interval_ms.max(1)) };
     let failed = Arc::clone(failed);
     Keeper::start(Arc::clone(shared), keeper, move || failed.notify_one())
 }
@@ -228,19 +236,12 @@ fn map_policy(configured: &config::NamespacePolicy) -> policy::Policy {
         max_outcome_bytes: configured.max_outcome_bytes as usize,
         max_staleness_ms: configured.max_staleness_ms,
         conflict_retention_ms: configured.conflict_retention_ms,
+        max_keys: configured.max_keys,
+        max_bytes: configured.max_bytes,
     }
 }
 
 fn acknowledges_unsynced(policies: &config::Policies) -> bool {
     let mut all = policies.named.values().chain([&policies.defaults]);
     all.any(|policy| policy.durable == config::Durable::Interval)
-}
-
-/// The machine's boot as a number: when it changes, the kernel's cache is gone (S6).
-fn boot_number() -> u64 {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let digest = blake3::hash(id.trim().as_bytes());
-    let mut number = [0u8; 8];
-    number.copy_from_slice(&digest.as_bytes()[..8]);
-    u64::from_le_bytes(number)
 }

@@ -40,10 +40,14 @@ pub struct Metrics {
     pub connections_opened: Counter,
     /// Keys remembered.
     pub keys: Gauge,
-    /// Bytes of entries and index.
-    pub memory_bytes: Gauge,
     /// Losers listed.
     pub conflicts: Gauge,
+    /// Bytes of log that files allocated ahead still take.
+    pub log_room_bytes: Gauge,
+    /// How often the disk was found full, and claims refused for it.
+    pub disk_full: Counter,
+    /// How often the reserve was used up as well, and everything but reads refused.
+    pub reserve_exhausted: Counter,
     handle: PrometheusHandle,
 }
 
@@ -72,8 +76,10 @@ impl Metrics {
             refused: counter!("onced_refused_total"),
             connections_opened: counter!("onced_connections_opened_total"),
             keys: gauge!("onced_keys"),
-            memory_bytes: gauge!("onced_memory_bytes"),
             conflicts: gauge!("onced_conflicts"),
+            log_room_bytes: gauge!("onced_log_room_bytes"),
+            disk_full: counter!("onced_disk_full_total"),
+            reserve_exhausted: counter!("onced_log_reserve_exhausted_total"),
             handle,
         })
     }
@@ -100,6 +106,10 @@ impl Metrics {
             Reply::Forgotten(_) => 16,
         };
         self.replies[at].increment(1);
+        if let Reply::Unavailable { reason, .. } = reply {
+            // Looked up each time: what is refused is not the hot path.
+            counter!("onced_unavailable_total", "reason" => reason.name()).increment(1);
+        }
     }
 
     /// Everything, as Prometheus reads it.

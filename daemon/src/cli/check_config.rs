@@ -190,13 +190,15 @@ fn summary(file: &Path, config: &Config, findings: &[Finding]) -> String {
     say(
         "log",
         format!(
-            "synced every {}, segments of {}, ring of {}",
+            "synced every {}, segments of {}, reserve of {}, ring of {}, {} kept for peers",
             units::duration(log.sync_interval_ms),
             units::bytes(log.segment_bytes),
-            units::bytes(log.ring_bytes)
+            units::bytes(log.reserve_bytes),
+            units::bytes(log.ring_bytes),
+            units::bytes(log.keep_bytes)
         ),
     );
-    say("memory", format!("{} at most", units::bytes(config.max_memory_bytes)));
+    say("memory", memory(config));
     say(
         "metrics",
         config.metrics_listen.map_or_else(|| "off".to_owned(), |at| format!("http://{at}/metrics")),
@@ -207,6 +209,14 @@ fn summary(file: &Path, config: &Config, findings: &[Finding]) -> String {
     lines.extend(config.warnings.iter().map(|warning| format!("  warning  {warning}")));
     lines.extend(findings.iter().map(|finding| format!("  {:<8} {}", word(finding.verdict), finding.text)));
     lines.join("\n") + "\n"
+}
+
+fn memory(config: &Config) -> String {
+    let policies = config.policies.named.values().chain([&config.policies.defaults]);
+    let reserved: u64 = policies.filter_map(|policy| policy.max_bytes).sum();
+    let reserved =
+        if reserved == 0 { String::new() } else { format!(", {} of it reserved", units::bytes(reserved)) };
+    format!("{} at most{reserved}", units::bytes(config.max_memory_bytes))
 }
 
 fn access_lines(access: &Access) -> Vec<String> {
@@ -225,8 +235,18 @@ fn access_lines(access: &Access) -> Vec<String> {
 
 /// One row a namespace, columns as wide as their content.
 fn policy_table(config: &Config) -> Vec<String> {
-    let head =
-        ["namespace", "retention", "lease", "level", "durable", "on_lease_end", "max_outcome", "key_time"];
+    let head = [
+        "namespace",
+        "retention",
+        "lease",
+        "level",
+        "durable",
+        "on_lease_end",
+        "max_outcome",
+        "key_time",
+        "max_keys",
+        "max_bytes",
+    ];
     let row = |name: &str, policy: &NamespacePolicy| {
         [
             name.to_owned(),
@@ -237,13 +257,15 @@ fn policy_table(config: &Config) -> Vec<String> {
             format!("{:?}", policy.on_lease_end).to_lowercase(),
             units::bytes(policy.max_outcome_bytes),
             format!("{:?}", policy.key_time).to_lowercase(),
+            policy.max_keys.map_or_else(|| "-".to_owned(), |keys| keys.to_string()),
+            policy.max_bytes.map_or_else(|| "-".to_owned(), units::bytes),
         ]
     };
     let mut rows = vec![head.map(str::to_owned), row("(others)", &config.policies.defaults)];
     rows.extend(config.policies.named.iter().map(|(name, policy)| row(&format!("{name:?}"), policy)));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..head.len()).map(width).collect();
-    let render = |row: &[String; 8]| {
+    let render = |row: &[String; 10]| {
         let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
         format!("  {}", cells.join("  ").trim_end())
     };

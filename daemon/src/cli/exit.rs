@@ -4,6 +4,8 @@
 //! are worth a retry; from 64 on it is sysexits.h. The numbers are an interface: append, never renumber. The table
 //! is the only place that explains them; `--help` and the README print it.
 
+use crate::log::OpenError;
+use crate::mend::MendError;
 use crate::resp::ClientError;
 use std::fmt::Write as _;
 
@@ -33,8 +35,12 @@ pub const UNAVAILABLE: u8 = 20;
 pub const UNREACHABLE: u8 = 21;
 /// Wrong arguments.
 pub const USAGE: u8 = 64;
+/// A file is damaged, or not of this version.
+pub const DAMAGED: u8 = 65;
 /// A reply nobody understands, a failure of the daemon or of this program.
 pub const INTERNAL: u8 = 70;
+/// A daemon runs on the data folder.
+pub const IN_USE: u8 = 75;
 /// The role is missing, or the socket's file permissions forbid it.
 pub const PERMISSION: u8 = 77;
 
@@ -54,7 +60,7 @@ const fn exit(code: u8, name: &'static str, meaning: &'static str) -> Exit {
 }
 
 /// Every exit code of the client commands, in order.
-pub const TABLE: [Exit; 15] = [
+pub const TABLE: [Exit; 17] = [
     exit(OK, "GRANTED COMPLETED RENEWED RELEASED FORGOTTEN SETTLED OK", "done as asked"),
     exit(IN_PROGRESS, "IN_PROGRESS HELD", "somebody runs the operation now; ask again later"),
     exit(REPLAY, "REPLAY", "done before; the outcome is in the answer, do not run it"),
@@ -68,7 +74,9 @@ pub const TABLE: [Exit; 15] = [
     exit(UNAVAILABLE, "UNAVAILABLE", "cannot answer now and nothing was granted; retry later"),
     exit(UNREACHABLE, "unreachable", "no daemon at the socket, or no reply in time"),
     exit(USAGE, "usage", "wrong arguments; nothing was changed"),
+    exit(DAMAGED, "damaged", "a file is damaged, or of another version; what to do is said"),
     exit(INTERNAL, "internal", "unexpected reply or failure; see the daemon's log"),
+    exit(IN_USE, "in use", "a daemon runs on that data folder: stop it first"),
     exit(PERMISSION, "permission", "role missing, or the socket is not yours to open"),
 ];
 
@@ -97,9 +105,31 @@ pub fn of_client_error(error: &ClientError) -> u8 {
     }
 }
 
+/// The code of a data folder that cannot be opened.
+pub fn of_open_error(error: &OpenError) -> u8 {
+    match error {
+        OpenError::Locked(_) => IN_USE,
+        OpenError::Damage(_) | OpenError::Restoring(_) => DAMAGED,
+        _ => INTERNAL,
+    }
+}
+
+/// The code of a data folder that is not mended.
+pub fn of_mend_error(error: &MendError) -> u8 {
+    match error {
+        MendError::Open(error) => of_open_error(error),
+        MendError::Io { .. } => INTERNAL,
+        _ => USAGE,
+    }
+}
+
 /// The code of an error that ended the program: that of its cause where it has one, else [`INTERNAL`].
 pub fn of_error(error: &anyhow::Error) -> u8 {
-    let known = error.chain().find_map(|cause| cause.downcast_ref::<ClientError>().map(of_client_error));
+    let known = error.chain().find_map(|cause| {
+        let client = cause.downcast_ref::<ClientError>().map(of_client_error);
+        let open = || cause.downcast_ref::<OpenError>().map(of_open_error);
+        client.or_else(open).or_else(|| cause.downcast_ref::<MendError>().map(of_mend_error))
+    });
     known.unwrap_or(INTERNAL)
 }
 

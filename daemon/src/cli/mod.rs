@@ -10,6 +10,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
 
+pub mod backup;
 pub mod check_config;
 pub mod claim;
 pub mod client;
@@ -22,12 +23,15 @@ pub mod forget;
 pub mod get;
 pub mod inspect;
 pub mod limits;
+pub mod log_dump;
 pub mod output;
 mod paging;
 pub mod peer;
 pub mod peers;
+pub mod rejoin;
 pub mod release;
 pub mod renew;
+pub mod repair;
 pub mod scan;
 pub mod serve;
 pub mod show;
@@ -92,6 +96,14 @@ commands! {
     Serve(serve::ServeArgs) => serve::run,
     /// See it work: three regions on this machine, a crash, a partition, a checked story
     Demo(demo::DemoArgs) => demo::run,
+    /// Save, look at and restore this region's data
+    Backup(backup::BackupArgs) => backup::run,
+    /// Cut a damaged log: give up a record and all after it
+    Repair(repair::RepairArgs) => repair::run,
+    /// Keep everything that still reads, and have the peers bring the rest
+    Rejoin(rejoin::RejoinArgs) => rejoin::run,
+    /// Look into the log's files
+    Log(log_dump::LogArgs) => log_dump::run,
     /// Check a configuration file and what it names
     CheckConfig(check_config::CheckConfigArgs) => check_config::run,
     /// Write a configuration file to start from

@@ -2,7 +2,7 @@
 
 use super::client::{ClientCommand, ClientOptions, Failure, call};
 use super::exit;
-use super::show::Page;
+use super::show::{Page, printable};
 use crate::resp::{Client, Value};
 
 const EXAMPLES: &str = "  onced peers\n  onced peers --json | jq '.peers[] | {region, state, lag_records}'";
@@ -33,5 +33,11 @@ impl ClientCommand for PeersArgs {
         let columns =
             ["region", "state", "address", "rtt_ms", "offset_ms", "lag_records", "bytes_out", "bytes_in"];
         page.table(peers, &[&columns[..], &["last_heard_ms"]].concat());
+        for peer in peers {
+            let text = |name| peer.field(name).and_then(Value::as_bytes).map(printable);
+            if let (Some(region), Some(error)) = (text("region"), text("last_error")) {
+                page.line(&format!("  {region}: {error}"));
+            }
+        }
     }
 }

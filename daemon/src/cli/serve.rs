@@ -11,6 +11,7 @@ use crate::lifecycle;
 
 const EXAMPLES: &str = "Examples:
   onced config init --output onced.toml && onced serve --config onced.toml
+  onced serve --config onced.toml --alone      (the first region of a new cluster, before its peers)
   ONCED_LOG=debug onced serve --config /etc/onced/onced.toml --log-format json
 
 Signals: SIGTERM and SIGINT drain the connections, sync the log and end with code 0.";
@@ -25,6 +26,12 @@ pub struct ServeArgs {
     /// How the daemon's own log lines look, on stderr
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
+    /// Grant claims without having met a peer, though this region's data is new, restored or in part lost.
+    ///
+    /// For the first region of a new cluster, and when no peer will ever come back. What the peers hold of
+    /// this region's former life may then run twice.
+    #[arg(long)]
+    alone: bool,
 }
 
 /// The form of log lines.
@@ -50,7 +57,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    lifecycle::serve(&config)?;
+    lifecycle::serve(&config, args.alone)?;
     Ok(ExitCode::SUCCESS)
 }
 

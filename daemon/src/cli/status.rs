@@ -34,7 +34,14 @@ impl ClientCommand for StatusArgs {
         let state =
             if is_ready(reply) { "READY".to_owned() } else { format!("NOT READY ({})", text("reason")) };
         page.line(&format!("{state}  region {}, up {}", text("region"), text("uptime_ms")));
-        page.fields(reply, &["region", "ready", "reason", "uptime_ms"]);
+        for advice in advices(reply) {
+            page.line(&advice);
+        }
+        let mut skip = vec!["region", "ready", "reason", "uptime_ms"];
+        if reply.field("namespaces").and_then(Value::as_array).is_some_and(<[Value]>::is_empty) {
+            skip.push("namespaces");
+        }
+        page.fields(reply, &skip);
     }
 
     fn exit_code(&self, reply: &Value) -> u8 {
@@ -43,6 +50,32 @@ impl ClientCommand for StatusArgs {
         }
         exit::of_status(reply.status().unwrap_or_default())
     }
+}
+
+/// What is near a bound, or at it, and what to do.
+fn advices(reply: &Value) -> Vec<String> {
+    let pressure = |of: &Value, name| of.field(name).and_then(Value::as_str).map(str::to_owned);
+    let mut advices = Vec::new();
+    let memory = match pressure(reply, "memory_pressure").as_deref() {
+        Some("near") => "MEMORY is used to 80 %: beyond 100 % new claims are refused",
+        Some("full") => "MEMORY IS FULL: new claims without a reservation are refused until keys expire",
+        _ => "",
+    };
+    if !memory.is_empty() {
+        advices.push(format!("{memory}; raise [memory] max_memory or shorten retention"));
+    }
+    for row in reply.field("namespaces").and_then(Value::as_array).unwrap_or_default() {
+        let name = row.field("namespace").map_or(String::new(), |name| field_text("namespace", name, 0));
+        match pressure(row, "pressure").as_deref() {
+            Some("near") => advices.push(format!("NAMESPACE {name} has used 80 % of its quota")),
+            Some("full") => advices.push(format!(
+                "NAMESPACE {name} HAS REACHED ITS QUOTA: its new claims are refused until its keys expire; raise its \
+                 max_keys or max_bytes"
+            )),
+            _ => {}
+        }
+    }
+    advices
 }
 
 fn is_ready(reply: &Value) -> bool {

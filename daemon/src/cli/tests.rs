@@ -350,6 +350,33 @@ fn status_and_readiness() {
 }
 
 #[test]
+fn status_says_what_is_near_its_bound() {
+    let script: &'static [Script] = &[|encoder| {
+        encoder.map(4);
+        encoder.field_status("OK");
+        encoder.field_bool("ready", true);
+        encoder.field_bulk("memory_pressure", b"near");
+        encoder.field_array("namespaces", 1);
+        encoder.map(3);
+        encoder.field_bulk("namespace", b"mail");
+        encoder.field_int("keys", 10);
+        encoder.field_bulk("pressure", b"full");
+    }];
+    let expected = "READY  region ?, up ?
+MEMORY is used to 80 %: beyond 100 % new claims are refused; raise [memory] max_memory or shorten retention
+NAMESPACE mail HAS REACHED ITS QUOTA: its new claims are refused until its keys expire; raise its max_keys or max_bytes
+  memory pressure  near
+  namespaces (1)
+  NAMESPACE  KEYS  PRESSURE
+  mail       10    full
+";
+    for proto in [Proto::Resp2, Proto::Resp3] {
+        let (output, _) = ask::<status::StatusArgs>(proto, script, &[]);
+        assert_eq!(text(&output), expected, "{proto:?}");
+    }
+}
+
+#[test]
 fn peers_are_a_table() {
     let script: &'static [Script] = &[|encoder| {
         encoder.map(2);

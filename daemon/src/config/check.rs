@@ -13,6 +13,7 @@ use super::limits::{self, GIB, MIB, SECOND_MS};
 use super::policy::{self, Durable};
 use super::problem::Source;
 use super::raw::{RawCluster, RawConfig, RawLog, RawPeer, RawRegion, RawSocket, RawTls};
+use super::shares;
 use super::{Cluster, Config, ConfigError, Log, Peer, Region, Socket, Surroundings, Tls};
 
 /// The cluster's name when none is given; `onced tls` has the same default.
@@ -25,7 +26,9 @@ const SOCKET_CONNECTIONS_DEFAULT: usize = 4_096;
 const MAX_DRIFT_MS_DEFAULT: u64 = 500;
 const SYNC_INTERVAL_MS_DEFAULT: u64 = 50;
 const SEGMENT_BYTES_DEFAULT: u64 = 64 * MIB;
-const RING_BYTES_DEFAULT: u64 = 32 * MIB;
+const RESERVE_BYTES_DEFAULT: u64 = 64 * MIB;
+pub(super) const RING_BYTES_DEFAULT: u64 = 32 * MIB;
+const KEEP_BYTES_DEFAULT: u64 = GIB;
 const MAX_MEMORY_BYTES_DEFAULT: u64 = GIB;
 const CATCH_UP_WAIT_MS_DEFAULT: u64 = 10 * SECOND_MS;
 
@@ -69,13 +72,15 @@ fn assemble(checker: &mut Checker<'_>, raw: &RawConfig, surroundings: &Surroundi
         );
     }
     warn_unused_listen(checker, raw);
-    let log = log(checker, &raw.log);
-    let max_drift_ms = cluster.as_ref().map_or(MAX_DRIFT_MS_DEFAULT, |cluster| cluster.max_drift_ms);
-    let policies = policy::check(checker, raw, log.durable, max_drift_ms);
-    let socket = socket(checker, raw, surroundings);
     let memory = &raw.memory.max_memory;
     let max_memory_bytes =
         checker.bytes(memory, "max_memory", limits::MAX_MEMORY_BYTES, MAX_MEMORY_BYTES_DEFAULT);
+    let ring_bytes = shares::ring_bytes(checker, raw, max_memory_bytes);
+    let log = log(checker, &raw.log, ring_bytes);
+    let max_drift_ms = cluster.as_ref().map_or(MAX_DRIFT_MS_DEFAULT, |cluster| cluster.max_drift_ms);
+    let policies = policy::check(checker, raw, log.durable, max_drift_ms);
+    shares::check(checker, raw, &policies, max_memory_bytes, ring_bytes);
+    let socket = socket(checker, raw, surroundings);
     let wait = &raw.peers.catch_up_wait;
     let catch_up_wait_ms =
         checker.duration_ms(wait, "catch_up_wait", limits::CATCH_UP_WAIT_MS, CATCH_UP_WAIT_MS_DEFAULT);
@@ -250,8 +255,8 @@ fn tls(checker: &mut Checker<'_>, raw: &RawConfig, cluster: Option<&Cluster>) ->
     Some(Tls { ca_file: ca_file?, cert_file: cert_file?, key_file: key_file? })
 }
 
-fn log(checker: &mut Checker<'_>, raw: &RawLog) -> Log {
-    let RawLog { durable, sync_interval, segment_bytes, ring_bytes } = raw;
+fn log(checker: &mut Checker<'_>, raw: &RawLog, ring_bytes: u64) -> Log {
+    let RawLog { durable, sync_interval, segment_bytes, reserve_bytes, ring_bytes: _, keep_bytes } = raw;
     Log {
         durable: checker.word(durable, "durable", &policy::DURABLE_WORDS, Durable::Interval),
         sync_interval_ms: checker.duration_ms(
@@ -266,7 +271,14 @@ fn log(checker: &mut Checker<'_>, raw: &RawLog) -> Log {
             limits::SEGMENT_BYTES,
             SEGMENT_BYTES_DEFAULT,
         ),
-        ring_bytes: checker.bytes(ring_bytes, "ring_bytes", limits::RING_BYTES, RING_BYTES_DEFAULT),
+        reserve_bytes: checker.bytes(
+            reserve_bytes,
+            "reserve_bytes",
+            limits::RESERVE_BYTES,
+            RESERVE_BYTES_DEFAULT,
+        ),
+        ring_bytes,
+        keep_bytes: checker.bytes(keep_bytes, "keep_bytes", limits::KEEP_BYTES, KEEP_BYTES_DEFAULT),
     }
 }
 

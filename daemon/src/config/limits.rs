@@ -55,8 +55,12 @@ pub const MAX_BYTES: RangeInclusive<u64> = MIB..=1_024 * GIB;
 pub const SYNC_INTERVAL_MS: RangeInclusive<u64> = 1..=SECOND_MS;
 /// Segment, in bytes.
 pub const SEGMENT_BYTES: RangeInclusive<u64> = MIB..=GIB;
+/// Room kept for a full disk, in bytes.
+pub const RESERVE_BYTES: RangeInclusive<u64> = MIB..=64 * GIB;
 /// Ring of written log, in bytes.
 pub const RING_BYTES: RangeInclusive<u64> = 4 * KIB..=GIB;
+/// Covered log kept for peers that are away, in bytes.
+pub const KEEP_BYTES: RangeInclusive<u64> = 0..=1024 * GIB;
 /// Memory for entries, in bytes.
 pub const MAX_MEMORY_BYTES: RangeInclusive<u64> = 16 * MIB..=1_024 * GIB;
 /// Wait for peers after a start, in milliseconds (S7).

@@ -20,6 +20,7 @@ mod policy;
 mod problem;
 mod raw;
 mod secret;
+mod shares;
 pub mod template;
 pub mod units;
 
@@ -57,7 +58,7 @@ pub struct Config {
     pub socket: Socket,
     /// The log on disk.
     pub log: Log,
-    /// Bound of all entries in memory, in bytes; claims are refused beyond it (S6).
+    /// Bound of all that is held in memory for keys, in bytes; new claims are refused beyond it (S6).
     pub max_memory_bytes: u64,
     /// Policies by namespace (S8).
     pub policies: Policies,
@@ -147,8 +148,12 @@ pub struct Log {
     pub sync_interval_ms: u64,
     /// Size at which a segment is closed.
     pub segment_bytes: u64,
+    /// Room kept allocated for everything but claims, for when the disk is full.
+    pub reserve_bytes: u64,
     /// Written log kept in memory for peers.
     pub ring_bytes: u64,
+    /// Log that runs cover and that is kept for peers which are away, in bytes.
+    pub keep_bytes: u64,
 }
 
 impl Config {

@@ -2,7 +2,7 @@
 //!
 //! `[namespace.NAME]` takes over what it does not set from `[defaults]`, and that from the table below; the
 //! result is flat, so that nobody looks values up in two places. What this version does not serve (levels
-//! above local, issued keys, quotas, audit) is refused by name: a policy that is accepted and not kept would be a
+//! above local, issued keys, audit) is refused by name: a policy that is accepted and not kept would be a
 //! promise broken silently.
 
 use std::collections::BTreeMap;
@@ -108,9 +108,9 @@ pub struct NamespacePolicy {
     pub keys: KeysAccepted,
     /// Largest outcome; a larger one is refused whole.
     pub max_outcome_bytes: u64,
-    /// Most live keys; claims are refused beyond it. `None`: no bound of its own.
+    /// Most keys; new ones are refused beyond it. `None`: no bound of its own.
     pub max_keys: Option<u64>,
-    /// Most bytes of entries; claims are refused beyond it. `None`: no bound of its own.
+    /// Most bytes of its keys, and as many kept free for it. `None`: it shares what others leave.
     pub max_bytes: Option<u64>,
     /// Claims are refused when a peer was last heard longer ago. `None`: never.
     pub max_staleness_ms: Option<u64>,
@@ -236,7 +236,7 @@ fn merge(checker: &mut Checker<'_>, raw: &RawPolicy, base: &NamespacePolicy) -> 
     }
 }
 
-/// Levels above local, issued keys, quotas and audit, each with a message of its own.
+/// Levels above local, issued keys and audit, each with a message of its own.
 fn refuse_what_is_not_served(checker: &mut Checker<'_>, raw: &RawPolicy) {
     let refuse = |checker: &mut Checker<'_>, leaf: &Leaf, key: &str, later: &[&str], served: &str| {
         let Some((text, span)) = checker.text(leaf, key) else { return };
@@ -254,12 +254,6 @@ fn refuse_what_is_not_served(checker: &mut Checker<'_>, raw: &RawPolicy) {
     };
     refuse(checker, &raw.level, "level", &["home", "quorum"], "local");
     refuse(checker, &raw.keys, "keys", &["issued"], "any");
-    for (leaf, key) in [(&raw.max_keys, "max_keys"), (&raw.max_bytes, "max_bytes")] {
-        if let Some(leaf) = leaf {
-            let text = "is not kept in this version; leave it out, [memory] max_memory bounds all namespaces together";
-            checker.error(&leaf.span(), format!("{key}: {text}"));
-        }
-    }
     if let Some(audit) = &raw.audit
         && audit.get_ref().as_bool() != Some(false)
     {

@@ -89,7 +89,9 @@ pub(super) struct RawLog {
     pub durable: Leaf,
     pub sync_interval: Leaf,
     pub segment_bytes: Leaf,
+    pub reserve_bytes: Leaf,
     pub ring_bytes: Leaf,
+    pub keep_bytes: Leaf,
 }
 
 #[derive(Deserialize, Default)]

@@ -137,10 +137,17 @@ path = @SOCKET@
 # durable = \"interval\"
 # sync_interval = \"50ms\"       # 1ms to 1s
 # segment_bytes = \"64MiB\"      # 1MiB to 1GiB
+# Room kept allocated beyond the next segment. On a full disk claims are refused (disk_full); completions,
+# renewals, releases, reads and replication go on from it: 64MiB are some 300000 completions of 100 bytes.
+# reserve_bytes = \"64MiB\"      # 1MiB to 64GiB
 # ring_bytes = \"32MiB\"         # log kept in memory for peers; one further behind reads from disk
+# Log that snapshots cover is kept for peers that are away up to this size; beyond it a peer that returns is sent
+# the whole map instead.
+# keep_bytes = \"1GiB\"          # 0B to 1024GiB
 
 [memory]
-# Claims are refused beyond it; nothing live is ever evicted.
+# All that is held for keys: records, index, conflicts, log in memory. New claims are refused beyond it (UNAVAILABLE
+# full) until keys expire; nothing live is ever evicted, and completions and what peers granted are always taken.
 # max_memory = \"1GiB\"
 
 [metrics]
@@ -165,14 +172,19 @@ const POLICIES: &str = "
 # conflict_retention = \"7d\"    # how long CONFLICTS lists a loser
 # audit = false
 # on_unavailable = \"closed\"    # or open: what the gateway does while claims are unavailable
-# This has no bound unless given:
+# These have no bound unless given:
 #   max_staleness = \"1m\"       claims are refused when a peer was last heard longer ago
+#   max_keys = 1000000         new keys beyond it are refused (UNAVAILABLE quota), in this namespace alone
+#   max_bytes = \"256MiB\"       as max_keys; and so much of max_memory is kept free for this namespace. Namespaces
+#                              without it share the rest. In [defaults]: for all without a table together, and for
+#                              each table that does not set its own
 
 # One table a namespace; what it does not set comes from [defaults].
 # [namespace.pay]
 # retention = \"30d\"
 # lease = \"1m\"
 # durable = \"always\"
+# max_bytes = \"256MiB\"
 ";
 
 /// A TOML string. TOML's basic strings have JSON's escapes.

@@ -65,8 +65,19 @@ fn one_region_alone_needs_three_lines() {
     assert_eq!(config.socket.access, Access::default_for(990));
     assert_eq!(config.policies.defaults, NamespacePolicy::DEFAULT);
     assert_eq!((config.log.sync_interval_ms, config.log.segment_bytes), (50, 64 << 20));
+    assert_eq!(config.log.reserve_bytes, 64 << 20);
     assert_eq!((config.max_memory_bytes, config.catch_up_wait_ms), (1 << 30, 10_000));
     assert_eq!((config.tls, config.warnings), (None, vec![]));
+}
+
+#[test]
+fn a_reserve_is_a_size_within_bounds() {
+    let with = |value: &str| format!("{}\n[log]\nreserve_bytes = {value}\n", alone());
+    assert_eq!(good(&with("\"1MiB\"")).log.reserve_bytes, 1 << 20);
+    for wrong in ["\"1KiB\"", "\"65GiB\"", "\"much\"", "0"] {
+        let refusal = refusal(&with(wrong));
+        assert!(refusal.contains("reserve_bytes") && refusal.contains("MiB"), "{wrong}: {refusal}");
+    }
 }
 
 #[test]
@@ -129,6 +140,36 @@ fn what_is_probably_not_meant_is_a_warning() {
     );
 }
 
+/// S8: a namespace without a reservation can be crowded out, and its owner should know.
+#[test]
+fn who_shares_memory_is_told_so() {
+    let config = good(&with(
+        "[memory]\nmax_memory = \"100MiB\"\n[namespace.pay]\nmax_bytes = \"50MiB\"\nmax_keys = 100000\n\
+         [namespace.mail]\nmax_keys = 5\n[namespace.web]\nlease = \"5s\"\n",
+    ));
+    let shown: Vec<_> = config.warnings.iter().map(Problem::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "f:10:12: no max_bytes for \"mail\", \"web\": it shares 48MiB with every namespace that has none, and when any of them fills that, its claims are refused; max_bytes reserves a part"
+        ]
+    );
+    let pay = &config.policies.named["pay"];
+    assert_eq!((pay.max_keys, pay.max_bytes), (Some(100_000), Some(50 << 20)));
+    assert_eq!(config.policies.named["mail"].max_bytes, None);
+}
+
+#[test]
+fn the_ring_is_a_part_of_the_memory() {
+    let small = "[memory]\nmax_memory = \"32MiB\"\n";
+    assert_eq!(good(&(PEERS.to_owned() + small)).log.ring_bytes, 8 << 20);
+    assert_eq!(
+        refusal(&(PEERS.to_owned() + small + "[log]\nring_bytes = \"17MiB\"\n")),
+        "f:20:14: ring_bytes: 17MiB is more than half of max_memory (32MiB), of which it is a part; lower it or raise [memory] max_memory"
+    );
+    assert_eq!(good(&with(&(small.to_owned() + "[log]\nring_bytes = \"17MiB\"\n"))).log.ring_bytes, 17 << 20);
+}
+
 /// Each wrong text with the whole message people see. Texts start on line 5.
 #[test]
 fn wrong_values_say_where_and_what_to_do() {
@@ -154,6 +195,26 @@ fn wrong_values_say_where_and_what_to_do() {
         (
             "[namespace.pay]\nkeys = \"issued\"",
             "f:6:8: keys: \"issued\" is not in this version, which serves keys = \"any\" only; write that or leave keys out",
+        ),
+        (
+            "[namespace.pay]\nmax_keys = \"10\"",
+            "f:6:12: max_keys: \"10\" is not in range; write a whole number from 1 to 10000000000",
+        ),
+        (
+            "[namespace.pay]\nmax_bytes = 5",
+            "f:6:13: max_bytes: 5 is not a size; write a number with one of the units B, KiB, MiB, GiB, such as \"64KiB\" or \"2GiB\"",
+        ),
+        (
+            "[namespace.pay]\nmax_bytes = \"1KiB\"",
+            "f:6:13: max_bytes: 1KiB is out of range; choose from 1MiB to 1024GiB",
+        ),
+        (
+            "[memory]\nmax_memory = \"64MiB\"\n[namespace.a]\nmax_bytes = \"40MiB\"\n[namespace.b]\nmax_bytes = \"23MiB\"",
+            "f:10:13: max_bytes: with this one namespaces reserve 63MiB together, and max_memory (64MiB) has 62MiB for them; lower some or raise [memory] max_memory",
+        ),
+        (
+            "[defaults]\nmax_bytes = \"400MiB\"\n[namespace.a]\n[namespace.b]\nlease = \"5s\"",
+            "f:8:12: max_bytes: with this one namespaces reserve 1200MiB together, and max_memory (1GiB) has 1022MiB for them; lower some or raise [memory] max_memory",
         ),
         (
             "[defaults]\naudit = true",

@@ -1,39 +1,35 @@
-//! The log's own thread: syncs what nobody waited for, keeps the clock's ceiling ahead, prepares the
-//! next segment, deletes the dead ones, and sweeps the map.
+//! The log's own thread: syncs what nobody waited for, keeps the clock's ceiling and the reserve of segments
+//! ahead, sweeps the map, and watches memory.
 //!
 //! One thread for all of it, because on few cores background threads are what spoils the slowest
 //! replies. It sleeps until the next sync is due or somebody kicks it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crdt::ids::{Cursor, RegionId};
-use crdt::journal::{HEADER_BYTES, Record};
+use crdt::journal::Record;
 use crdt::policy::Durable;
-use crdt::request::Reason;
-use crdt::store::Release;
+use crdt::store::{Release, Room, RoomState};
 
-use super::files::SegmentFile;
-use super::{Log, LogFailed, lock};
+use super::{Log, LogError, lock};
 use crate::driver::wall_ms;
+use crate::memory::MemoryWatch;
 use crate::socket::Shared;
 
-/// How often the ceiling, the next segment and the oldest segments are looked at.
+/// How often the ceiling, the reserve and the age of the segment are looked at.
 const CHORES_EVERY: Duration = Duration::from_millis(250);
 /// All shards are swept once in this time.
 const SWEEP_ROUND: Duration = Duration::from_secs(10);
+
+/// A segment is closed at this age, in milliseconds, however little stands in it.
+const ROTATE_AFTER_MS: u64 = 15 * 60 * 1000;
 
 /// What the keeper needs besides the log.
 #[derive(Debug)]
 pub struct KeeperConfig {
     /// Longest time written bytes stay unsynced.
     pub sync_interval: Duration,
-    /// Bound between wall clocks, in milliseconds.
-    pub max_drift_ms: u64,
-    /// The peers' cursors as the node last told them, for the records that a deletion carries on.
-    pub cursors: Arc<std::sync::Mutex<BTreeMap<RegionId, Cursor>>>,
 }
 
 /// The running thread.
@@ -55,7 +51,9 @@ impl Keeper {
         let log = Arc::clone(&shared.driver.log);
         let (thread_log, thread_stop) = (Arc::clone(&log), Arc::clone(&stop));
         let handle = std::thread::Builder::new().name("log".into()).spawn(move || {
-            let mut rounds = Rounds { shared: &shared, log: &thread_log, config, next_shard: 0 };
+            let (said, memory) = (RoomState::Free, MemoryWatch::default());
+            let mut rounds =
+                Rounds { shared: &shared, log: &thread_log, config, next_shard: 0, said, memory };
             if rounds.run(&thread_stop).is_err() {
                 on_failure();
             }
@@ -65,10 +63,13 @@ impl Keeper {
     }
 
     /// Ends the thread, writes all that waits and an orderly end, and syncs it.
-    pub fn stop(self) -> Result<(), LogFailed> {
+    pub fn stop(self) -> Result<(), LogError> {
         self.stop.store(true, Ordering::Release);
         self.log.kick();
         let _ = self.handle.join();
+        self.log.make_room()?;
+        // A stop says that all before it is synced: it must not stand on the disk before that is so.
+        self.log.flush_all()?;
         self.log.store.append_record(&Record::Stop, Durable::Always);
         self.log.flush_all()
     }
@@ -79,30 +80,43 @@ struct Rounds<'k> {
     log: &'k Log,
     config: KeeperConfig,
     next_shard: usize,
+    /// Who may still write, as the log last said.
+    said: RoomState,
+    memory: MemoryWatch,
+}
+
+/// A full disk ends no round: what waits is tried again.
+fn patient(flushed: Result<(), LogError>) -> Result<(), LogError> {
+    if flushed == Err(LogError::Full) { Ok(()) } else { flushed }
 }
 
 impl Rounds<'_> {
-    fn run(&mut self, stop: &AtomicBool) -> Result<(), LogFailed> {
+    fn run(&mut self, stop: &AtomicBool) -> Result<(), LogError> {
         let tail = self.log.store.tail();
         let mut synced_at = Instant::now();
         let mut chores_at = Instant::now() - CHORES_EVERY;
         while !stop.load(Ordering::Acquire) {
             if self.log.has_failed() {
-                return Err(LogFailed);
+                return Err(LogError::Failed);
             }
             // Kicked: somebody who must not block waits for the write, and perhaps for its sync.
             let appended = tail.appended();
-            self.log.flush(&Release { written: appended, synced: tail.sync_wanted() })?;
+            patient(self.log.flush(&Release { written: appended, synced: tail.sync_wanted() }))?;
             if synced_at.elapsed() >= self.config.sync_interval {
-                self.log.flush(&Release { written: appended, synced: appended })?;
+                // Counted from its beginning: what is written meanwhile is the next one's, and must not wait for an
+                // interval after this one's end.
                 synced_at = Instant::now();
+                patient(self.log.flush(&Release { written: appended, synced: appended }))?;
+                // What is synced is marked so, even if nothing else is written: damage is then no torn tail.
+                tail.mark_idle();
                 self.sweep();
             }
             // A rotation has kicked: the next segment is wanted before the one after it. Where there was no
             // room, the chores try again.
-            if !self.log.store.gate.is_closed_for(Reason::LogBehind) {
-                self.prepare_next();
+            if self.log.reserve.refused().is_none() {
+                self.log.make_room()?;
             }
+            self.tell_room();
             if chores_at.elapsed() >= CHORES_EVERY {
                 self.chores()?;
                 chores_at = Instant::now();
@@ -112,57 +126,43 @@ impl Rounds<'_> {
         Ok(())
     }
 
-    fn chores(&mut self) -> Result<(), LogFailed> {
+    fn chores(&mut self) -> Result<(), LogError> {
+        self.memory.look(&self.log.store);
+        self.log.make_room()?;
         if let Some(release) = self.log.store.extend_ceiling(wall_ms()) {
-            self.log.flush(&release)?;
+            patient(self.log.flush(&release))?;
             self.log.store.settle_ceiling();
         }
-        self.prepare_next();
-        self.delete_dead()
+        self.log.rotate_aged(wall_ms(), ROTATE_AFTER_MS)
     }
 
-    /// The next segment is allocated before it is needed: when the disk is full, that is noticed while
-    /// there is still room for completions (S6).
-    fn prepare_next(&self) {
-        if self.log.lock_writer().next.is_some() {
+    /// A full disk is said aloud, and so is its end: once each.
+    fn tell_room(&mut self) {
+        let Room { state, bytes } = self.log.store.log_room();
+        if state == self.said {
             return;
         }
-        match SegmentFile::prepare(&self.log.folder, self.log.segment_bytes) {
-            Ok(next) => {
-                self.log.lock_writer().next = Some(next);
-                self.log.store.gate.set(Reason::LogBehind, false);
-            }
-            Err(error) => {
-                tracing::error!(%error, "cannot allocate the next log segment: new claims are refused until there is room");
-                self.log.store.gate.set(Reason::LogBehind, true);
-            }
+        let (folder, left_bytes) = (self.log.folder.display(), bytes.unwrap_or_default());
+        match state {
+            RoomState::Free => tracing::info!(%folder, "the disk has room again: claims are granted"),
+            RoomState::Reserve => tracing::error!(
+                %folder, left_bytes,
+                "the disk is full: claims answer UNAVAILABLE disk_full; completions, renewals, reads and replication \
+                 go on from the reserve. Free space on it"
+            ),
+            RoomState::Exhausted => tracing::error!(
+                %folder,
+                "the disk is full and the reserve is used up: everything but reads answers UNAVAILABLE disk_full, \
+                 and peers wait. Nothing is lost; free space on it"
+            ),
         }
-    }
-
-    /// Deletes the oldest segments as long as everything in them is past its expiry.
-    fn delete_dead(&self) -> Result<(), LogFailed> {
-        loop {
-            let oldest = self.log.lock_writer().closed.first().cloned();
-            let now_ms = wall_ms();
-            let Some(oldest) = oldest.filter(|s| now_ms > s.dies_at_ms + self.config.max_drift_ms) else {
-                return Ok(());
-            };
-            let Ok(bytes) = std::fs::read(&oldest.path) else { return Ok(()) };
-            let end = bytes.len().min(oldest.end as usize).max(HEADER_BYTES);
-            let carried = self.log.store.carry(&bytes[HEADER_BYTES.min(end)..end], now_ms);
-            let cursors = lock(&self.config.cursors).clone();
-            self.log.store.append_prologue(&cursors, now_ms);
-            self.log.flush_all()?;
-            self.log.lock_writer().closed.remove(0);
-            match std::fs::remove_file(&oldest.path) {
-                Ok(()) => {
-                    tracing::info!(path = %oldest.path.display(), carried, "a dead log segment is deleted");
-                }
-                Err(error) => {
-                    tracing::warn!(path = %oldest.path.display(), %error, "cannot delete a dead segment");
-                }
-            }
+        let metrics = &self.shared.metrics;
+        match (self.said, state) {
+            (_, RoomState::Exhausted) => metrics.reserve_exhausted.increment(1),
+            (RoomState::Free, RoomState::Reserve) => metrics.disk_full.increment(1),
+            _ => {}
         }
+        self.said = state;
     }
 
     fn sweep(&mut self) {

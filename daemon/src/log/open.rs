@@ -2,21 +2,27 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crdt::journal::{HEADER_BYTES, SegmentHeader};
+use crdt::journal::SegmentHeader;
 use crdt::node::NodeMemory;
-use crdt::recovery::{Damage, Recovered, Recovery, RecoveryConfig};
+use crdt::recovery::{Damage, Recovered, RecoveryConfig};
 use crdt::store::Store;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::Notify;
 
-use super::files::{ClosedSegment, EXTENSION, PREPARED_EXTENSION, SegmentFile};
-use super::{Log, Writer};
+use super::files::{ClosedSegment, PREPARED_EXTENSION, SegmentFile, is_no_room};
+use super::load::{FromDisk, ToSettle, load};
+use super::reserve::{self, LogSizes, Reserve};
+use super::{Log, WriteError, Writer};
 
 const LOCK_NAME: &str = "lock";
+/// Bytes that are written again at once.
+const REWRITE_BYTES: u64 = 1 << 20;
+/// Stands in a folder while a backup is restored into it.
+pub(crate) const RESTORING_NAME: &str = "restoring";
 
 /// Why a data folder cannot be opened. Nothing in it was changed.
 #[derive(Debug, thiserror::Error)]
@@ -34,17 +40,18 @@ pub enum OpenError {
         /// The system's word.
         error: io::Error,
     },
-    /// No room for the segment that every start begins.
+    /// No room for the segment that every start begins, and no reserve left.
     #[error(
-        "{path}: no room for a log segment of {bytes} bytes: free that much on its disk, or set a smaller [log] \
-         segment_bytes"
+        "{0}: its disk is full and the log's reserve is used up: free some space on it (64 KiB let onced start and \
+         answer reads, [log] segment_bytes and reserve_bytes let it grant claims)"
     )]
-    Full {
-        /// The data folder.
-        path: PathBuf,
-        /// What is needed.
-        bytes: u64,
-    },
+    Full(PathBuf),
+    /// A restore into it has not come to its end.
+    #[error(
+        "{0}: a backup was being restored into this folder, and that did not come to its end: run the same onced backup \
+         restore again"
+    )]
+    Restoring(PathBuf),
     /// The log is not fit to start from.
     #[error(transparent)]
     Damage(#[from] Damage),
@@ -75,9 +82,9 @@ pub struct Opened {
 pub fn open(
     folder: &Path,
     config: RecoveryConfig,
-    segment_bytes: u64,
+    sizes: LogSizes,
     moved: Option<Arc<Notify>>,
-    mut progress: impl FnMut(u64, u64),
+    progress: impl FnMut(u64, u64),
 ) -> Result<Opened, OpenError> {
     let io_error = |path: &Path| {
         let path = path.to_owned();
@@ -85,55 +92,70 @@ pub fn open(
     };
     create_folder(folder)?;
     let lock = lock_folder(folder)?;
-    let segments = segments(folder)?;
-    let mut recovery = Recovery::new(config);
-    let total: u64 = segments.iter().map(|(_, bytes)| bytes).sum();
-    let (mut done, mut closed, mut torn_bytes, mut ends) = (0, Vec::new(), 0, Vec::new());
-    let headers = segments.iter().map(|(path, _)| read_header(path)).collect::<Result<Vec<_>, _>>()?;
-    for (at, (path, bytes)) in segments.iter().enumerate() {
-        progress(done, total);
-        let content = fs::read(path).map_err(io_error(path))?;
-        let name = path.display().to_string();
-        let next = headers.get(at + 1).map(|header| SegmentHeader::decode(header));
-        let next = next.transpose().ok().flatten();
-        let report = recovery.segment(&name, &content, next.as_ref())?;
-        torn_bytes += report.torn_bytes;
-        ends.push(report.end as u64);
-        closed.push(ClosedSegment {
-            path: path.clone(),
-            first_lsn: report.header.first_lsn,
-            last_lsn: report.last_lsn,
-            dies_at_ms: report.dies_at_ms,
-            end: report.end as u64,
-        });
-        done += bytes;
+    refuse_unfinished(folder)?;
+    let FromDisk { recovery, manifest, mut closed, to_settle, leftovers, torn_bytes } =
+        load(folder, config, progress)?;
+    // Only now that all of it is good.
+    for segment in &to_settle {
+        settle_segment(segment).map_err(io_error(&segment.path))?;
     }
-    progress(total, total);
-    // Only now that all of them are good.
-    for ((path, bytes), end) in segments.iter().zip(ends) {
-        settle_segment(path, *bytes, end).map_err(io_error(path))?;
+    for path in &leftovers {
+        fs::remove_file(path).map_err(io_error(path))?;
     }
+    if !leftovers.is_empty() {
+        // What stood behind a torn tail must not come back beside the segment that takes its place.
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(folder))?;
+    }
+    let left = reserve_files(folder)?;
     let Recovered { store, memory, header, new_incarnation, records } = recovery.finish();
     drop_empty(&mut closed, &header);
     let store = Arc::new(store);
-    let current = SegmentFile::prepare(folder, segment_bytes)
-        .and_then(|prepared| prepared.begin(folder, &header))
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull => OpenError::Full { path: folder.to_owned(), bytes: segment_bytes },
-            _ => OpenError::Io { path: folder.to_owned(), error },
-        })?;
+    let (reserve, current) = begin(folder, sizes, left, &header)?;
     let log = Log {
         store: Arc::clone(&store),
         unsynced: Mutex::new(vec![current.file()]),
-        writer: Mutex::new(Writer { current, next: None, closed, header, spare: Vec::new() }),
+        writer: Mutex::new(Writer {
+            current,
+            closed,
+            header,
+            spare: Vec::new(),
+            under_way: None,
+            rotated: false,
+        }),
         syncing: Mutex::default(),
         failed: Default::default(),
+        stuck: Default::default(),
+        reserve,
         moved,
         keeper: Mutex::default(),
-        segment_bytes,
+        manifest: Mutex::new(manifest),
+        checkpoints: Default::default(),
+        checkpointer: Mutex::default(),
         folder: folder.to_owned(),
     };
+    log.report_room(&log.lock_writer());
     Ok(Opened { log: Arc::new(log), store, memory, header, new_incarnation, records, torn_bytes, lock })
+}
+
+/// Takes over the reserve and begins this start's segment from it, so that a full disk prevents no start.
+fn begin(
+    folder: &Path,
+    sizes: LogSizes,
+    left: Vec<PathBuf>,
+    header: &SegmentHeader,
+) -> Result<(Reserve, SegmentFile), OpenError> {
+    let failed = |error: io::Error| match is_no_room(&error) {
+        true => OpenError::Full(folder.to_owned()),
+        false => OpenError::Io { path: folder.to_owned(), error },
+    };
+    super::checkpoint::spare_manifest(folder);
+    let reserve = Reserve::adopt(folder, sizes, left).map_err(failed)?;
+    let mut current = reserve.take_first().map_err(failed)?;
+    current.begin(folder, header).map_err(|error| match error {
+        WriteError::NoRoom(error) | WriteError::Final { error, .. } => failed(error),
+    })?;
+    reserve.fill();
+    Ok((reserve, current))
 }
 
 /// Makes the data folder, closed to others, if it is not there.
@@ -142,7 +164,14 @@ pub fn create_folder(folder: &Path) -> Result<(), OpenError> {
     created.map_err(|error| OpenError::Io { path: folder.to_owned(), error })
 }
 
-fn lock_folder(folder: &Path) -> Result<File, OpenError> {
+/// Refuses a folder that holds a part of a backup only.
+pub(crate) fn refuse_unfinished(folder: &Path) -> Result<(), OpenError> {
+    let unfinished = folder.join(RESTORING_NAME).exists();
+    if unfinished { Err(OpenError::Restoring(folder.to_owned())) } else { Ok(()) }
+}
+
+/// Locks the folder for this process; dropping the file gives it free.
+pub(crate) fn lock_folder(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join(LOCK_NAME);
     let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = open.map_err(|error| OpenError::Io { path, error })?;
@@ -151,46 +180,42 @@ fn lock_folder(folder: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// The segments in order, with their sizes.
-fn segments(folder: &Path) -> Result<Vec<(PathBuf, u64)>, OpenError> {
+/// The reserve that an earlier process has left. What else it left unfinished is removed.
+fn reserve_files(folder: &Path) -> Result<Vec<PathBuf>, OpenError> {
     let io_error = |error| OpenError::Io { path: folder.to_owned(), error };
-    let mut segments = Vec::new();
+    let mut left = Vec::new();
     for entry in fs::read_dir(folder).map_err(io_error)? {
         let path = entry.map_err(io_error)?.path();
-        if path.extension().is_some_and(|extension| extension == PREPARED_EXTENSION) {
+        if reserve::is_reserve(&path) {
+            left.push(path);
+        } else if path.extension().is_some_and(|extension| extension == PREPARED_EXTENSION) {
             // Prepared by a process that is gone, and never begun: the folder's lock is ours.
             fs::remove_file(&path).map_err(|error| OpenError::Io { path, error })?;
-            continue;
-        }
-        if path.extension().is_some_and(|extension| extension == EXTENSION) {
-            let bytes =
-                fs::metadata(&path).map_err(|error| OpenError::Io { path: path.clone(), error })?.len();
-            segments.push((path, bytes));
         }
     }
-    segments.sort();
-    Ok(segments)
+    Ok(left)
 }
 
 /// Cuts a segment of an earlier start to its records, a torn tail included, and syncs it. A daemon that is
 /// restarted again and again would otherwise leave a whole preallocated segment behind each time. And what a
 /// killed process had written may be in the kernel's cache only: from now on it counts as synced, and a newer
-/// segment will stand behind it.
-fn settle_segment(path: &Path, bytes: u64, end: u64) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
+/// segment will stand behind it. After a sync that failed the kernel calls clean what the disk never got, and would
+/// sync nothing: so what nothing says was synced is written once more, over itself.
+fn settle_segment(segment: &ToSettle) -> io::Result<()> {
+    let ToSettle { path, bytes, unmarked, end } = segment;
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut piece = vec![0; REWRITE_BYTES.min(end.saturating_sub(*unmarked)) as usize];
+    let mut at = *unmarked;
+    while at < *end {
+        let len = REWRITE_BYTES.min(end - at) as usize;
+        file.read_exact_at(&mut piece[..len], at)?;
+        file.write_all_at(&piece[..len], at)?;
+        at += len as u64;
+    }
     if end < bytes {
-        file.set_len(end)?;
+        file.set_len(*end)?;
     }
     file.sync_all()
-}
-
-fn read_header(path: &Path) -> Result<Vec<u8>, OpenError> {
-    use std::io::Read;
-    let mut header = Vec::with_capacity(HEADER_BYTES);
-    File::open(path)
-        .and_then(|file| file.take(HEADER_BYTES as u64).read_to_end(&mut header))
-        .map_err(|error| OpenError::Io { path: path.to_owned(), error })?;
-    Ok(header)
 }
 
 /// A start that wrote nothing leaves a segment without records: its number is this start's too.

@@ -10,6 +10,9 @@ pub const LINK_FRAMES_MAX: usize = 8;
 pub const REDIAL_MIN: Duration = Duration::from_millis(50);
 /// Longest pause before a peer is dialled again; every pause is drawn from its upper half.
 pub const REDIAL_MAX: Duration = Duration::from_secs(2);
+/// Pause before the next dial of a daemon that a peer has refused as a copy of an older state: each dial of it takes the
+/// link of the daemon whose place that is.
+pub const REDIAL_COPY: Duration = Duration::from_secs(60);
 /// A link that lived so long was a good one: the next dial starts with the shortest pause again.
 pub const LINK_PROVED: Duration = Duration::from_secs(3);
 /// A dial or a handshake is given up after this long.

@@ -10,13 +10,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crdt::ids::{Cursor, RegionId};
+use crdt::ids::RegionId;
 use crdt::limits::PING_EVERY_MS;
-use crdt::node::{LinkId, LinkState, Node, PeerView};
+use crdt::node::{FrameError, LinkId, LinkState, Node, PeerView};
 use crdt::request::Reason;
 use quinn::Endpoint;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -94,7 +95,7 @@ impl Mesh {
         inbox: MeshInbox,
         node: Node,
         shared: Arc<Shared>,
-        cursors: Arc<Mutex<BTreeMap<RegionId, Cursor>>>,
+        acked_by_all: Arc<AtomicU64>,
         dialling: Option<(Dialling, UdpSocket)>,
     ) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
@@ -108,7 +109,7 @@ impl Mesh {
                     Ok(endpoint) => endpoint,
                     Err(error) => return tracing::error!(%error, "the QUIC endpoint cannot start"),
                 };
-                let mut running = Running::new(node, shared, cursors, endpoint, inbox.sender);
+                let mut running = Running::new(node, shared, acked_by_all, endpoint, inbox.sender);
                 running.run(inbox.events, stopped).await;
             });
         })?;
@@ -131,12 +132,14 @@ struct Transport {
     place: ReadPlace,
     /// Tells the dialler that an operator cut or healed the peer.
     cut: Option<watch::Sender<bool>>,
+    /// Tells the dialler that this is a copy of an older state.
+    copy: Arc<AtomicBool>,
 }
 
 struct Running {
     node: Node,
     shared: Arc<Shared>,
-    cursors: Arc<Mutex<BTreeMap<RegionId, Cursor>>>,
+    acked_by_all: Arc<AtomicU64>,
     endpoint: Option<Endpoint>,
     events: mpsc::Sender<Event>,
     transports: BTreeMap<RegionId, Transport>,
@@ -149,20 +152,33 @@ impl Running {
     fn new(
         node: Node,
         shared: Arc<Shared>,
-        cursors: Arc<Mutex<BTreeMap<RegionId, Cursor>>>,
+        acked_by_all: Arc<AtomicU64>,
         endpoint: Option<dial::Started>,
         events: mpsc::Sender<Event>,
     ) -> Self {
         let mut transports = BTreeMap::new();
         let endpoint = endpoint.map(|started| {
             for peer in started.peers {
-                let transport =
-                    Transport { address: peer.address, cut: Some(peer.cut), ..Transport::default() };
+                let transport = Transport {
+                    address: peer.address,
+                    cut: Some(peer.cut),
+                    copy: peer.copy,
+                    ..Transport::default()
+                };
                 transports.insert(peer.region, transport);
             }
             started.endpoint
         });
-        Self { node, shared, cursors, endpoint, events, transports, next_link: 1, said: (None, Vec::new()) }
+        Self {
+            node,
+            shared,
+            acked_by_all,
+            endpoint,
+            events,
+            transports,
+            next_link: 1,
+            said: (None, Vec::new()),
+        }
     }
 
     async fn run(&mut self, mut inbox: mpsc::Receiver<Event>, mut stopped: watch::Receiver<bool>) {
@@ -261,6 +277,9 @@ impl Running {
         let Some(transport) = self.transports.get_mut(&peer) else { return };
         if let Some(current) = transport.link.take_if(|current| current.id == link) {
             tracing::error!(region = peer.0, %error, "a peer's frame is refused; its link is closed");
+            if matches!(error, FrameError::WeAreOldCopy { .. }) {
+                transport.copy.store(true, Ordering::Release);
+            }
             current.close(&error.to_string());
             transport.last_error = Some(error.to_string());
             self.node.handle_link_down(peer, link);
@@ -273,7 +292,7 @@ impl Running {
         }
         tracing::warn!(region = peer.0, cut, "an operator cuts or heals a peer");
         let Some(transport) = self.transports.get_mut(&peer) else { return };
-        if let (true, Some(link)) = (cut, transport.link.take()) {
+        if cut && let Some(link) = transport.link.take() {
             link.close("cut by an operator");
         }
         if let Some(tell) = &transport.cut {
@@ -310,8 +329,7 @@ impl Running {
                 self.send(*peer, *link);
             }
         }
-        let cursors = self.node.cursors().into_iter().collect();
-        *self.cursors.lock().unwrap_or_else(PoisonError::into_inner) = cursors;
+        self.acked_by_all.store(self.node.acked_by_all(), Ordering::Release);
     }
 
     /// S2: a clock that is off is said aloud, once, and so is its end.
@@ -319,6 +337,8 @@ impl Running {
         let reason = self.shared.driver.store.unready_reason(wall_ms());
         if reason != self.said.0 {
             match reason {
+                // The log's thread says more of it.
+                Some(Reason::DiskFull) => {}
                 Some(reason) => tracing::warn!(reason = reason.name(), "claims are refused"),
                 None => tracing::info!("claims are served"),
             }

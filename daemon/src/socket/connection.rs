@@ -12,7 +12,7 @@ use crdt::store::{Release, Scratch, Ticket};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::limits::{BUFFER_KEPT_BYTES, OUTPUT_BYTES_MAX, PARK_RECHECK_MS, READ_BYTES, WRITE_STALL_MS_MAX};
 use super::native::{Caller, Done, MeshCommand};
@@ -21,6 +21,7 @@ use super::session::Session;
 use super::show;
 use crate::config::Grants;
 use crate::driver::wall_ms;
+use crate::log::LogError;
 use crate::resp::encode::Encoder;
 use crate::resp::limits::RespLimits;
 use crate::resp::parse::{ArgVec, Parse, Parser};
@@ -186,13 +187,27 @@ impl Connection<'_> {
             return Ok(());
         }
         tokio::task::yield_now().await;
-        // The disk has failed: the replies gathered must never leave.
-        self.shared.driver.reach(release).map_err(|_| Ended)
+        loop {
+            match self.shared.driver.reach(release) {
+                Ok(()) => return Ok(()),
+                // The replies gathered must never leave.
+                Err(LogError::Failed) => return Err(Ended),
+                // Decided, and not durable: the client waits, or goes.
+                Err(LogError::Full) => tokio::select! {
+                    () = sleep(Duration::from_millis(PARK_RECHECK_MS)) => {}
+                    () = gone(&self.stream) => return Err(Ended),
+                },
+            }
+        }
     }
 
     async fn write_out(&mut self) -> Result<(), Ended> {
         let mut written = 0;
         while written < self.output.len() {
+            // What was durable when it was gathered may have waited for the client to read.
+            if self.shared.driver.log.has_failed() {
+                return Err(Ended);
+            }
             match self.stream.try_write(&self.output[written..]) {
                 Ok(bytes) => written += bytes,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -292,7 +307,7 @@ async fn gone(stream: &UnixStream) {
         match stream.ready(Interest::READABLE).await {
             Ok(ready) if !ready.is_read_closed() => {
                 // It has sent more, which waits its turn.
-                tokio::time::sleep(Duration::from_millis(PARK_RECHECK_MS)).await;
+                sleep(Duration::from_millis(PARK_RECHECK_MS)).await;
             }
             _ => return,
         }

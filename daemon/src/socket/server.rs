@@ -73,8 +73,8 @@ impl Shared {
     pub fn observe(&self) {
         let store = &self.driver.store;
         self.metrics.keys.set(store.keys() as f64);
-        self.metrics.memory_bytes.set(store.memory_bytes() as f64);
         self.metrics.conflicts.set(store.conflict_count() as f64);
+        self.metrics.log_room_bytes.set(store.log_room().bytes.unwrap_or_default() as f64);
     }
 
     /// INFO's text: sections and `name:value` lines, as Redis clients expect them, then all metrics.

@@ -6,12 +6,13 @@ use crdt::entry::Winner;
 use crdt::hash::KeyHash;
 use crdt::hlc::Stamp;
 use crdt::ids::{self, ClaimId, Incarnation, RegionId};
-use crdt::store::Release;
+use crdt::store::{Pressure, QuotaUse, Release};
 
 use super::args::{BadArgs, is, number, one_key, shown};
 use super::reply;
 use super::server::Shared;
 use crate::driver::wall_ms;
+use crate::memory::quota_name;
 use crate::peer::mesh::PeerStatus;
 use crate::resp::encode::Encoder;
 
@@ -222,7 +223,8 @@ pub fn status(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<
     };
     let store = &shared.driver.store;
     let closed = store.gate.closed();
-    out.map(if with_digest { 17 } else { 16 });
+    let (memory, quotas) = (store.measure(), store.quotas());
+    out.map(if with_digest { 28 } else { 27 });
     out.field_status("OK");
     shared.names.field(out, "region", store.config().region);
     out.field_uint("region_id", u64::from(store.config().region.0));
@@ -233,16 +235,42 @@ pub fn status(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<
     out.field_bulk("reason", store.unready_reason(wall_ms()).or(closed).map_or("", |r| r.name()).as_bytes());
     out.field_uint("uptime_ms", shared.started.elapsed().as_millis() as u64);
     out.field_uint("keys", store.keys() as u64);
-    out.field_uint("memory_bytes", store.memory_bytes() as u64);
-    out.field_uint("memory_bytes_max", store.config().max_memory_bytes as u64);
+    out.field_uint("memory_bytes", memory.held_bytes() as u64);
+    out.field_uint("memory_bytes_max", memory.max_bytes as u64);
+    out.field_bulk("memory_pressure", memory.pressure(Pressure::Calm).name().as_bytes());
+    for (part, bytes) in memory.parts() {
+        out.field_uint(&format!("memory_{part}_bytes"), bytes as u64);
+    }
+    out.field_uint("memory_free_bytes", memory.free_bytes as u64);
+    out.field_uint("memory_reserved_bytes", memory.reserved_bytes as u64);
     out.field_uint("conflicts", store.conflict_count() as u64);
     out.field_uint("log_seq", store.tail().appended());
     out.field_uint("log_synced_seq", store.tail().synced());
+    out.field_uint("log_room_bytes", store.log_room().bytes.unwrap_or_default());
     out.field_uint("connections", shared.connections() as u64);
+    quota_rows(&quotas, out);
     if with_digest {
         out.field_bulk("digest", format!("{:032x}", store.digest(wall_ms())).as_bytes());
     }
     Ok(Release::default())
+}
+
+/// Namespaces with a quota; a bound that is not set is null.
+fn quota_rows(quotas: &[QuotaUse], out: &mut Encoder<'_>) {
+    out.field_array("namespaces", quotas.len());
+    for quota in quotas {
+        let optional = |out: &mut Encoder<'_>, name, bound: Option<u64>| match bound {
+            Some(bound) => out.field_uint(name, bound),
+            None => out.field_null(name),
+        };
+        out.map(6);
+        out.field_bulk("namespace", quota_name(quota).as_bytes());
+        out.field_uint("keys", quota.keys as u64);
+        optional(out, "keys_max", quota.max_keys);
+        out.field_uint("bytes", quota.bytes as u64);
+        optional(out, "bytes_max", quota.max_bytes);
+        out.field_bulk("pressure", quota.pressure(Pressure::Calm).name().as_bytes());
+    }
 }
 
 /// `PEERS`

@@ -3,6 +3,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crdt::ids::RegionId;
@@ -12,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use super::super::ca::region_dns_name;
-use super::super::limits::{DIAL_TIMEOUT, HANDSHAKES_MAX, LINK_PROVED, REDIAL_MAX, REDIAL_MIN};
+use super::super::limits::{DIAL_TIMEOUT, HANDSHAKES_MAX, LINK_PROVED, REDIAL_COPY, REDIAL_MAX, REDIAL_MIN};
 use super::super::link::Established;
 use super::super::tls::peer_region;
 use super::super::transport_config::{Admission, admit};
@@ -91,6 +92,8 @@ pub(super) struct StartedPeer {
     pub(super) region: RegionId,
     pub(super) address: String,
     pub(super) cut: watch::Sender<bool>,
+    /// Set once the peer holds more of our log than we do: the dialler then keeps away.
+    pub(super) copy: Arc<AtomicBool>,
 }
 
 /// Starts the endpoint and one task for every peer that is ours to dial.
@@ -105,16 +108,18 @@ pub(super) fn start(
     let mut started = Vec::new();
     for peer in &peers {
         let (cut, is_cut) = watch::channel(false);
+        let copy = Arc::new(AtomicBool::new(false));
         if region < peer.region {
             let dialler = Dialler {
                 endpoint: endpoint.clone(),
                 cluster: cluster.clone(),
                 peer: peer.clone(),
                 events: events.clone(),
+                copy: Arc::clone(&copy),
             };
             tokio::spawn(dialler.run(is_cut));
         }
-        started.push(StartedPeer { region: peer.region, address: peer.address.clone(), cut });
+        started.push(StartedPeer { region: peer.region, address: peer.address.clone(), cut, copy });
     }
     let accepting = Arc::new(Accepting { region, cluster, peers });
     tokio::spawn(accept(endpoint.clone(), accepting, events));
@@ -126,6 +131,7 @@ struct Dialler {
     cluster: String,
     peer: PeerAddress,
     events: mpsc::Sender<Event>,
+    copy: Arc<AtomicBool>,
 }
 
 impl Dialler {
@@ -158,6 +164,9 @@ impl Dialler {
                         return;
                     }
                 }
+            }
+            if self.copy.swap(false, Ordering::AcqRel) {
+                pause = REDIAL_COPY;
             }
             // Healing is worth a dial at once.
             let _ = timeout(jittered(pause), cut.changed()).await;
