@@ -6,6 +6,7 @@
 //! Must never: look at the state of the run.
 
 use crate::clock::Step;
+use crate::disk::Call;
 use crate::random::{Dice, Stream};
 use crate::scenario::Scenario;
 
@@ -28,6 +29,19 @@ pub enum Fault {
     Clock(usize, Step),
     /// Writes and syncs take that many times as long (1 ends it).
     SlowDisk(usize, u64),
+    /// After so many more calls to the disk the process ends, or with `true` the power fails; it starts
+    /// again after that long.
+    Fuse(usize, u64, bool, u64),
+    /// The same, counted from when a checkpoint that was given up is tried again.
+    RetryFuse(usize, u64, bool, u64),
+    /// After so many more such calls to the disk one fails.
+    DiskError(usize, Call, u64),
+    /// So many bytes of room are left; `None` ends it.
+    Full(usize, Option<usize>),
+    /// No sync returns for that long.
+    Stall(usize, u64),
+    /// A bit of what is synced turns over; which one, that number says.
+    Rot(usize, u64),
 }
 
 /// All faults of a run by time, virtual microseconds.
@@ -39,7 +53,7 @@ pub fn schedule(scenario: &Scenario) -> Vec<(u64, Fault)> {
     }
     let menu = scenario.menu;
     // One lost disk a run: nobody relays yet what a third region alone has kept.
-    let kinds: [(bool, u64, Maker); 9] = [
+    let kinds: [(bool, u64, Maker); 14] = [
         (menu.partitions, 5, partition),
         (menu.one_way, 5, one_way),
         (menu.resets, 5, reset),
@@ -49,6 +63,11 @@ pub fn schedule(scenario: &Scenario) -> Vec<(u64, Fault)> {
         (menu.steps, 5, step),
         (menu.beyond, 5, beyond),
         (menu.slow_disks, 5, slow_disk),
+        (menu.fuses, 4, fuse),
+        (menu.disk_errors, 3, disk_error),
+        (menu.full_disks, 2, full_disk),
+        (menu.stalls, 2, stall),
+        (menu.rot, 1, rot),
     ];
     for (on, most, make) in kinds {
         let count = if on { dice.between(1, most) } else { 0 };
@@ -129,6 +148,52 @@ fn slow_disk(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<
     faults.push((at_us + dice.heavy(500_000), Fault::SlowDisk(region, 1)));
 }
 
+/// Between any two calls of whatever the region does then; in every second case of its next start.
+fn fuse(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    let (region, down_us) = (one(scenario, dice), dice.heavy(200_000));
+    let power = dice.chance(700);
+    if dice.chance(500) {
+        faults.push((at_us, Fault::Fuse(region, dice.below(40), power, down_us)));
+        return;
+    }
+    let first_us = dice.between(20_000, 300_000);
+    let first =
+        if dice.chance(500) { Fault::Crash(region, first_us) } else { Fault::PowerLoss(region, first_us) };
+    faults.push((at_us, first));
+    faults.push((at_us + first_us / 2, Fault::Fuse(region, dice.below(16), power, down_us)));
+}
+
+fn disk_error(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    let region = one(scenario, dice);
+    let call = *dice.pick(&[Call::Sync, Call::Sync, Call::Write, Call::SyncFolder]);
+    faults.push((at_us, Fault::DiskError(region, call, dice.below(12))));
+    if dice.chance(500) {
+        let (calls, power, down_us) = (dice.below(8), dice.chance(300), dice.heavy(200_000));
+        faults.push((at_us, Fault::RetryFuse(region, calls, power, down_us)));
+    }
+    // What it has left half done shows when the power fails, too, or the process ends.
+    let later_us = at_us + dice.heavy(900_000);
+    match dice.below(3) {
+        0 => faults.push((later_us, Fault::PowerLoss(region, dice.heavy(300_000)))),
+        1 => faults.push((later_us, Fault::Fuse(region, dice.below(40), false, dice.heavy(200_000)))),
+        _ => {}
+    }
+}
+
+fn full_disk(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    let region = one(scenario, dice);
+    faults.push((at_us, Fault::Full(region, Some(dice.below(2 * scenario.segment_bytes as u64) as usize))));
+    faults.push((at_us + dice.heavy(1_500_000), Fault::Full(region, None)));
+}
+
+fn stall(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    faults.push((at_us, Fault::Stall(one(scenario, dice), dice.between(1_000_000, 6_000_000))));
+}
+
+fn rot(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    faults.push((at_us, Fault::Rot(one(scenario, dice), dice.bits())));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,8 +206,16 @@ mod tests {
             assert!(faults.is_sorted_by_key(|(at_us, _)| *at_us));
             let count = |wanted: fn(&Fault) -> bool| faults.iter().filter(|(_, fault)| wanted(fault)).count();
             assert_eq!(count(|f| matches!(f, Fault::Cut(..))), count(|f| matches!(f, Fault::Mend(..))));
-            assert_eq!(count(|f| matches!(f, Fault::PowerLoss(..))) > 0, scenario.menu.power);
-            assert_eq!(count(|f| matches!(f, Fault::Crash(..))) > 0, scenario.menu.crashes);
+            let menu = scenario.menu;
+            let (power, crash) = (menu.power || menu.fuses || menu.disk_errors, menu.crashes || menu.fuses);
+            let few = |served: usize, wanted: bool| wanted || served == 0;
+            assert!(few(count(|f| matches!(f, Fault::PowerLoss(..))), power));
+            assert!(few(count(|f| matches!(f, Fault::Crash(..))), crash));
+            assert!(few(count(|f| matches!(f, Fault::Fuse(..))), menu.fuses || menu.disk_errors));
+            assert_eq!(count(|f| matches!(f, Fault::DiskError(..))) > 0, menu.disk_errors);
+            assert_eq!(count(|f| matches!(f, Fault::Full(_, Some(_)))) > 0, menu.full_disks);
+            assert_eq!(count(|f| matches!(f, Fault::Stall(..))) > 0, menu.stalls);
+            assert_eq!(count(|f| matches!(f, Fault::Rot(..))), usize::from(menu.rot));
             assert_eq!(faults, schedule(&scenario));
         }
     }

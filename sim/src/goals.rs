@@ -47,6 +47,34 @@ pub enum Goal {
     UnsyncedLost,
     /// A power loss left a torn record.
     Torn,
+    /// A power loss left later bytes of a file and took earlier ones.
+    Hole,
+    /// A start cut off a torn tail.
+    TailCut,
+    /// A start began from runs.
+    StartedFromRuns,
+    /// Many small runs became one.
+    RunsMerged,
+    /// A checkpoint was given up, to be tried again.
+    CheckpointRetried,
+    /// A run was deleted when everything in it had died.
+    RunDied,
+    /// A peer wanted a part of the log that is gone, and was fed from the map.
+    FedFromMap,
+    /// A power loss took a new, changed or deleted name.
+    NameLost,
+    /// A process ended between two calls to its disk.
+    CutBetween,
+    /// A sync or a write failed.
+    DiskError,
+    /// There was no room for the next segment.
+    DiskFull,
+    /// On a full disk log went that a peer lacked.
+    LogGivenBack,
+    /// A sync took longer than any client waits.
+    Stalled,
+    /// A start refused a log in which a bit had turned over.
+    RotFound,
     /// A region started again from an empty disk.
     DiskLost,
     /// A duplicate that waited was answered with the outcome.
@@ -65,11 +93,15 @@ pub enum Goal {
     Replayed,
     /// A reply was decided and its region died before it could leave.
     ReplyDied,
+    /// A namespace's quota refused a claim.
+    QuotaRefused,
+    /// Memory was full and a claim refused.
+    MemoryRefused,
 }
 
 impl Goal {
     /// Every goal.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 45] = [
         Self::Granted,
         Self::GrantedAgain,
         Self::Takeover,
@@ -90,6 +122,20 @@ impl Goal {
         Self::Crashed,
         Self::UnsyncedLost,
         Self::Torn,
+        Self::Hole,
+        Self::TailCut,
+        Self::StartedFromRuns,
+        Self::RunsMerged,
+        Self::CheckpointRetried,
+        Self::RunDied,
+        Self::FedFromMap,
+        Self::NameLost,
+        Self::CutBetween,
+        Self::DiskError,
+        Self::DiskFull,
+        Self::LogGivenBack,
+        Self::Stalled,
+        Self::RotFound,
         Self::DiskLost,
         Self::Woken,
         Self::NewIncarnation,
@@ -99,6 +145,8 @@ impl Goal {
         Self::Rough,
         Self::Replayed,
         Self::ReplyDied,
+        Self::QuotaRefused,
+        Self::MemoryRefused,
     ];
 
     /// Its name in reports.
@@ -124,6 +172,20 @@ impl Goal {
             Self::Crashed => "crash-recovered",
             Self::UnsyncedLost => "unsynced-bytes-lost",
             Self::Torn => "torn-tail",
+            Self::Hole => "hole",
+            Self::TailCut => "tail-cut",
+            Self::StartedFromRuns => "started-from-runs",
+            Self::RunsMerged => "runs-merged",
+            Self::CheckpointRetried => "checkpoint-retried",
+            Self::RunDied => "run-died",
+            Self::FedFromMap => "peer-fed-from-map",
+            Self::NameLost => "unsynced-name-lost",
+            Self::CutBetween => "cut-between-calls",
+            Self::DiskError => "disk-error",
+            Self::DiskFull => "disk-full",
+            Self::LogGivenBack => "log-given-back",
+            Self::Stalled => "stalled",
+            Self::RotFound => "bit-rot-found",
             Self::DiskLost => "disk-lost",
             Self::Woken => "waiter-woken",
             Self::NewIncarnation => "new-incarnation",
@@ -133,6 +195,8 @@ impl Goal {
             Self::Rough => "rough-frames",
             Self::Replayed => "replayed-frame",
             Self::ReplyDied => "reply-died-with-its-region",
+            Self::QuotaRefused => "quota-refused",
+            Self::MemoryRefused => "memory-refused",
         }
     }
 }

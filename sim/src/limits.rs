@@ -26,3 +26,7 @@ pub const CANARY_SEEDS_MAX: u64 = 2_000;
 pub const JOBS_MAX: usize = 256;
 /// Failing seeds that a swarm describes in full.
 pub const FAILURES_SHOWN_MAX: usize = 3;
+/// What a disk writes as one, in bytes; a power loss can still tear it.
+pub const SECTOR_BYTES: usize = 512;
+/// A sync that takes so long has stalled, virtual microseconds.
+pub const STALL_US: u64 = 1_000_000;

@@ -28,6 +28,8 @@ pub enum Stream {
     Faults = 6,
     /// Which entries the oracle samples.
     Oracle = 7,
+    /// What a power loss leaves of one region's unsynced bytes, and which bits turn over.
+    Platter = 8,
 }
 
 /// A stream of draws of its own.

@@ -7,28 +7,39 @@
 //! Must never: decide anything.
 
 mod convert;
+pub mod rot;
+pub mod start;
 
 pub use convert::Real;
+
+use std::collections::BTreeMap;
 
 use crdt::hash::ClusterKeys;
 use crdt::ids::{Fingerprint, Incarnation, RegionId};
 use crdt::journal::SegmentHeader;
 use crdt::node::{LogRead, Node, NodeConfig, ReadRequest};
 use crdt::policy::{Durable, OnLeaseEnd, Policies, Policy};
-use crdt::recovery::{Damage, Recovery, RecoveryConfig, SegmentReport};
+use crdt::recovery::{Damage, RecoveryConfig};
 use crdt::request::{Claim, Reply, Request};
+use crdt::snapshot::Manifest;
 use crdt::store::{Ran, Release, Scratch, Store, StoreConfig};
 use crdt::token::{TOKEN_TEXT_BYTES, Token};
-use std::collections::BTreeMap;
 
 use crate::disk::Disk;
 use crate::oracle::agreement::ConflictFact;
 use crate::oracle::ask::{Answer, Ask, TokenFact};
 use crate::oracle::facts::{Key, Lsn, Millis, View};
 use crate::scenario::Scenario;
+use start::{Closed, Found};
 
 /// The cluster that all runs pretend to be.
 const CLUSTER: [u8; 16] = *b"onced simulation";
+/// Memory of a region that is not to be full, bytes.
+const AMPLE_MEMORY_BYTES: usize = 64 * 1024 * 1024;
+/// The namespace of [`Replica::probe`], and what is kept free for it where memory is tight: service to it must
+/// return whatever all others have filled (S6).
+const PROBE: &str = "probe";
+const PROBE_BYTES: usize = 64 * 1024;
 
 /// One living region.
 pub struct Replica {
@@ -46,8 +57,16 @@ pub struct Started {
     pub header: SegmentHeader,
     /// The region took a new incarnation.
     pub new_incarnation: bool,
-    /// What each segment held.
-    pub segments: Vec<SegmentReport>,
+    /// What runs cover.
+    pub manifest: Manifest,
+    /// All segments that count, oldest first.
+    pub closed: Vec<Closed>,
+    /// See [`start::Found::to_settle`].
+    pub to_settle: Vec<(String, usize)>,
+    /// Files that are no part of it any more.
+    pub leftovers: Vec<String>,
+    /// A torn tail was cut.
+    pub torn: bool,
 }
 
 /// What a region decided.
@@ -74,9 +93,15 @@ fn policies(scenario: &Scenario) -> Policies {
         lease_ms: namespace.lease_ms,
         on_lease_end: if namespace.unknown_on_lease_end { OnLeaseEnd::Unknown } else { OnLeaseEnd::Takeover },
         durable: if namespace.durable { Durable::Always } else { Durable::Interval },
+        max_keys: namespace.max_keys.map(|keys| keys as u64),
         ..Policy::default()
     };
-    let named = scenario.namespaces.iter().map(|ns| (ns.name.as_bytes().to_vec(), policy(ns))).collect();
+    let mut named: BTreeMap<_, _> =
+        scenario.namespaces.iter().map(|ns| (ns.name.as_bytes().to_vec(), policy(ns))).collect();
+    if scenario.tight_memory_bytes.is_some() {
+        let reserved = Policy { max_bytes: Some(PROBE_BYTES as u64), ..Policy::default() };
+        named.insert(PROBE.as_bytes().to_vec(), reserved);
+    }
     Policies::new(Policy::default(), named)
 }
 
@@ -96,22 +121,22 @@ impl Replica {
             keys: ClusterKeys { hash: [3; 16], tag: [5; 16] },
             max_drift_ms: scenario.max_drift_ms,
             shards: 2,
-            max_memory_bytes: 64 * 1024 * 1024,
+            max_memory_bytes: scenario
+                .tight_memory_bytes
+                .map_or(AMPLE_MEMORY_BYTES, |tight| tight + PROBE_BYTES),
             ring_bytes_max: scenario.ring_bytes,
         };
-        let mut recovery = Recovery::new(RecoveryConfig {
+        let config = RecoveryConfig {
             store,
             policies: policies(scenario),
             cluster: CLUSTER,
             boot,
             acknowledged_unsynced: scenario.namespaces.iter().any(|namespace| !namespace.durable),
             wall_ms: wall,
-        });
-        let mut segments = Vec::new();
-        for (at, segment) in disk.segments().iter().enumerate() {
-            let next = disk.segments().get(at + 1).and_then(|next| SegmentHeader::decode(next.bytes()).ok());
-            segments.push(recovery.segment(&format!("segment {at}"), segment.bytes(), next.as_ref())?);
-        }
+            salvage: false,
+            keys_hint: 0,
+        };
+        let Found { recovery, manifest, closed, to_settle, leftovers, torn } = start::load(disk, config)?;
         let recovered = recovery.finish();
         let peers: Vec<RegionId> =
             (1..=scenario.regions as u16).map(RegionId).filter(|peer| *peer != region).collect();
@@ -122,11 +147,12 @@ impl Replica {
             epoch: recovered.header.epoch,
             catch_up_wait_ms: 2_000,
             reach_wait_ms: 500,
+            alone: false,
         };
         let node = Node::new(config, recovered.memory, &recovered.store, wall);
         let replica = Self { store: recovered.store, node, scratch: Scratch::default(), peers };
         let (header, new_incarnation) = (recovered.header, recovered.new_incarnation);
-        Ok(Started { replica, header, new_incarnation, segments })
+        Ok(Started { replica, header, new_incarnation, manifest, closed, to_settle, leftovers, torn })
     }
 
     /// The hot half.
@@ -209,6 +235,7 @@ impl Replica {
         for shard in 0..self.store.shards() {
             self.store.sweep(shard, wall);
         }
+        self.store.measure();
     }
 
     /// A transport session came up.
@@ -242,10 +269,9 @@ impl Replica {
         self.node.handle_read(request, read);
     }
 
-    /// Puts the cursors at the top of a new segment.
-    pub fn prologue(&self, wall: Millis) {
-        let cursors: BTreeMap<_, _> = self.node.cursors().into_iter().collect();
-        self.store.append_prologue(&cursors, wall);
+    /// Its record up to which every peer has acknowledged everything.
+    pub fn acked_by_all(&self) -> Lsn {
+        self.node.acked_by_all()
     }
 
     /// Everything CONFLICTS lists, in its order.
@@ -268,7 +294,7 @@ impl Replica {
 
     /// Claims a key of its own; the answer's status. For the end of a run: does service return?
     pub fn probe(&mut self, wall: Millis) -> (&'static str, &'static str) {
-        let key = format!("probe:{}:{wall}", self.store.config().region.0);
+        let key = format!("{PROBE}:{}:{wall}", self.store.config().region.0);
         let ask = Ask::Claim {
             fingerprint: None,
             claimant: b"probe".to_vec(),
@@ -319,35 +345,22 @@ fn request<'a>(key: &'a [u8], ask: &'a Ask, token: Option<&Token>, durable: bool
     }
 }
 
-/// A log read of a peer, answered from the bytes on disk: records from `request.from` on.
-pub fn read_log(disk: &Disk, request: ReadRequest, written: Lsn, bytes_max: usize) -> LogRead {
-    let mut first_of_log = None;
-    for segment in disk.segments() {
-        let Ok(header) = SegmentHeader::decode(segment.bytes()) else { continue };
-        first_of_log.get_or_insert(header.first_lsn);
-        let body = &segment.bytes()[crdt::journal::HEADER_BYTES..];
-        let mut records = crdt::journal::Records::new(body);
-        let (mut lsn, mut begin) = (header.first_lsn, None);
-        while lsn <= written {
-            let at = records.offset();
-            if lsn == request.from {
-                begin = Some(at);
-            }
-            if begin.is_some_and(|begin| at - begin >= bytes_max) || records.next_body().is_err() {
-                break;
-            }
-            lsn += 1;
-        }
-        if let Some(begin) = begin
-            && lsn > request.from
-        {
-            let (first, last) = (request.from, lsn - 1);
-            let bytes = body[begin..records.offset()].to_vec();
-            let batch = crdt::store::Batch { bytes, first, last, sync_to: last, dies_at_ms: 0 };
-            return LogRead::Records(std::sync::Arc::new(batch));
-        }
+/// A log read of a peer, answered from the bytes of the segment that holds record `from`, the first of
+/// which is `first`; `None` where they do not read back.
+pub fn read_log(bytes: &[u8], first: Lsn, from: Lsn, last: Lsn, bytes_max: usize) -> Option<LogRead> {
+    let body = bytes.get(crdt::journal::HEADER_BYTES..)?;
+    let mut records = crdt::journal::Records::new(body);
+    for _ in first..from {
+        records.next_body().ok()?;
     }
-    LogRead::StartsAt(first_of_log.unwrap_or(1))
+    let (begin, mut lsn) = (records.offset(), from);
+    while lsn <= last && records.offset() - begin < bytes_max && records.next_body().is_ok() {
+        lsn += 1;
+    }
+    let bytes = body[begin..records.offset()].to_vec();
+    let (first, last) = (from, lsn - 1);
+    let batch = crdt::store::Batch { bytes, first, last, sync_to: last, dies_at_ms: 0 };
+    (last >= from).then(|| LogRead::Records(std::sync::Arc::new(batch)))
 }
 
 /// What a frame says that the oracle wants to know.
@@ -386,7 +399,10 @@ pub fn said(bytes: &[u8]) -> Said {
             }
             None => Said::Hello,
         },
-        Ok(Frame::Records { last, bodies, .. }) if !bodies.0.is_empty() => Said::Records(last.lsn),
+        // Epoch 0 is no log's: a walk over the map.
+        Ok(Frame::Records { last, bodies, .. }) if !bodies.0.is_empty() && last.epoch.0 > 0 => {
+            Said::Records(last.lsn)
+        }
         _ => Said::Other,
     }
 }

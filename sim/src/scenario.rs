@@ -22,6 +22,8 @@ pub struct Namespace {
     pub unknown_on_lease_end: bool,
     /// Replies wait for the disk (S6).
     pub durable: bool,
+    /// Most keys a region may grant in it (S8).
+    pub max_keys: Option<usize>,
 }
 
 /// Which kinds of fault a run has.
@@ -47,6 +49,16 @@ pub struct Menu {
     pub rough: bool,
     /// Disks become slow.
     pub slow_disks: bool,
+    /// Processes and machines end between two calls to the disk.
+    pub fuses: bool,
+    /// Writes and syncs fail.
+    pub disk_errors: bool,
+    /// Disks are full for a while.
+    pub full_disks: bool,
+    /// Syncs take seconds.
+    pub stalls: bool,
+    /// A bit turns over on a disk; at most once, and not in a run that loses a disk anyway.
+    pub rot: bool,
 }
 
 /// The shape of one run.
@@ -78,8 +90,16 @@ pub struct Scenario {
     pub segment_bytes: usize,
     /// Typical time of a write and of a sync, microseconds.
     pub disk_us: (u64, u64),
-    /// Segments whose content is dead are deleted.
-    pub deletes: bool,
+    /// Runs cover what is closed of the log, and what they cover is deleted.
+    pub checkpoints: bool,
+    /// Allocated beyond the next segment, bytes.
+    pub reserve_bytes: usize,
+    /// A segment is closed at this age, milliseconds.
+    pub rotate_after_ms: u64,
+    /// Covered log is kept for peers up to this many bytes.
+    pub keep_bytes: usize,
+    /// Memory of a region that is soon full, bytes (S6).
+    pub tight_memory_bytes: Option<usize>,
 }
 
 impl Scenario {
@@ -95,7 +115,7 @@ impl Scenario {
             numbered.map(|(n, ns)| (format!("{}:{n}", namespaces[ns].name), ns)).unzip();
         let menu = menu(&mut dice);
         let weather = weather(menu, &mut dice);
-        Self {
+        let mut scenario = Self {
             seed,
             regions,
             keys,
@@ -109,8 +129,36 @@ impl Scenario {
             ring_bytes: *dice.pick(&[4 * 1024, 4 * 1024, 16 * 1024, 1024 * 1024]),
             segment_bytes: *dice.pick(&[4 * 1024, 16 * 1024, 64 * 1024]),
             disk_us: (dice.between(5, 300), dice.between(100, 8_000)),
-            deletes: dice.chance(600),
+            checkpoints: dice.chance(750),
+            reserve_bytes: 0,
+            rotate_after_ms: 0,
+            keep_bytes: 0,
+            tight_memory_bytes: None,
+        };
+        scenario.menu = disk_menu(scenario.menu, &mut dice);
+        scenario.rotate_after_ms = *dice.pick(&[300, 1_000, 5_000, 60_000]);
+        scenario.keep_bytes = *dice.pick(&[0, 8 * 1024, 64 * 1024, 1024 * 1024]);
+        if scenario.menu.full_disks && dice.chance(500) {
+            // Large enough for a reserve that is worth its name.
+            scenario.segment_bytes = 384 * 1024;
+            scenario.reserve_bytes = scenario.segment_bytes;
         }
+        scenario.bounded(per_namespace, &mut dice)
+    }
+
+    /// In some runs a namespace has fewer keys than clients ask for, or memory is soon full. Drawn last, so that
+    /// the runs of other seeds stay what they were.
+    fn bounded(mut self, per_namespace: usize, dice: &mut Dice) -> Self {
+        if dice.chance(120) && per_namespace > 1 {
+            let namespace = dice.below(self.namespaces.len() as u64) as usize;
+            self.namespaces[namespace].max_keys = Some(dice.between(1, per_namespace as u64 - 1) as usize);
+        }
+        if dice.chance(80) {
+            // The ring is a part of the memory, so it must be small, too.
+            self.ring_bytes = 4 * 1024;
+            self.tight_memory_bytes = Some(dice.between(8, 14) as usize * 1024);
+        }
+        self
     }
 
     /// Links after the healing.
@@ -125,7 +173,8 @@ fn namespaces(max_drift_ms: u64, dice: &mut Dice) -> Vec<Namespace> {
     let mut namespace = |name, unknown_on_lease_end, durable: bool, longest_ms| {
         let lease_ms = dice.between(50, 600);
         let retention_ms = (lease_ms + 2 * max_drift_ms + dice.between(300, longest_ms)).max(1_000);
-        Namespace { name, lease_ms, retention_ms, unknown_on_lease_end, durable: durable || all_durable }
+        let durable = durable || all_durable;
+        Namespace { name, lease_ms, retention_ms, unknown_on_lease_end, durable, max_keys: None }
     };
     vec![
         namespace("pay", false, false, 60_000),
@@ -150,6 +199,23 @@ fn menu(dice: &mut Dice) -> Menu {
         beyond: dice.chance(120),
         rough: dice.chance(400),
         slow_disks: dice.chance(300),
+        ..Menu::default()
+    }
+}
+
+/// What else happens to disks: drawn last, so that the rest of a seed's run was what it is before there
+/// were these.
+fn disk_menu(menu: Menu, dice: &mut Dice) -> Menu {
+    if menu == Menu::default() {
+        return menu;
+    }
+    Menu {
+        fuses: dice.chance(350),
+        disk_errors: dice.chance(200),
+        full_disks: dice.chance(200),
+        stalls: dice.chance(150),
+        rot: dice.chance(250) && !menu.disk_loss,
+        ..menu
     }
 }
 
@@ -173,7 +239,7 @@ mod tests {
 
     #[test]
     fn every_scenario_is_lawful_and_all_kinds_of_fault_occur() {
-        let mut met = [0u32; 4];
+        let mut met = [0u32; 6];
         for seed in 0..500 {
             let scenario = Scenario::draw(seed);
             for namespace in &scenario.namespaces {
@@ -182,9 +248,16 @@ mod tests {
             }
             assert!(scenario.regions >= 2 && scenario.keys.len() == scenario.namespace_of.len());
             let menu = scenario.menu;
-            for (count, on) in
-                met.iter_mut().zip([menu.partitions, menu.power, menu.beyond, menu == Menu::default()])
-            {
+            let bounded = scenario.namespaces.iter().any(|namespace| namespace.max_keys.is_some());
+            let tight = scenario.tight_memory_bytes.is_some();
+            for (count, on) in met.iter_mut().zip([
+                menu.partitions,
+                menu.power,
+                menu.beyond,
+                menu == Menu::default(),
+                bounded,
+                tight,
+            ]) {
                 *count += u32::from(on);
             }
         }

@@ -10,7 +10,8 @@
 //!
 //! Two allowances. What a region accepted before it lost its disk, and had told to some peers only, is
 //! not relayed between those that remain (that is anti-entropy's work): about a key of which such a
-//! part is in some regions and not in others, regions may differ. And: a part that expired while
+//! part is in some regions and not in others, regions may differ, and about a line of CONFLICTS whose
+//! outcomes have expired since. And: a part that expired while
 //! another part keeps its key alive died whole where it was alone and lives on where it was not (S3
 //! Expiry). Regions may differ about such a key until all of it has expired, so its winner and its
 //! equality are not judged; what is unexpired of it is.
@@ -83,7 +84,7 @@ pub fn check(ledger: &Ledger, finals: &[Final], keys: usize, ending: Ending) -> 
         check_winner(&model, finals, key, ending)?;
         check_same(&model, finals, key, ending)?;
     }
-    check_lists(finals, &stranded, ending)?;
+    check_lists(ledger, finals, &stranded, ending)?;
     if digests { check_digests(finals, ending) } else { Ok(()) }
 }
 
@@ -272,20 +273,27 @@ fn may_be_listed(all: &[OutcomeFact], forgotten: u64, conflict: &ConflictFact) -
 }
 
 /// "alike in every region": the same lines, and no line twice.
-fn check_lists(finals: &[Final], stranded: &[Key], ending: Ending) -> Result<(), Violation> {
+fn check_lists(ledger: &Ledger, finals: &[Final], stranded: &[Key], ending: Ending) -> Result<(), Violation> {
     let Some((first, others)) = finals.split_first() else { return Ok(()) };
+    let same = |a: &ConflictFact, b: &ConflictFact| (a.key, a.loser, a.region) == (b.key, b.loser, b.region);
+    // A line whose outcomes have expired can only be fetched, and the region that had derived it may have
+    // lost its disk before it told everybody.
+    let spared = |c: &ConflictFact| {
+        let alive = |a: &Accepted| {
+            let its = matches!(&a.part, Part::Outcome(o) if o.claim == c.loser && o.region == c.region);
+            its && unexpired(&a.part, ending)
+        };
+        stranded.contains(&c.key) || (ledger.lost_a_disk() && !ledger.of_key(c.key).any(alive))
+    };
     for other in others {
-        let unlike = |b: &Final, c: &ConflictFact| !stranded.contains(&c.key) && !b.conflicts.contains(c);
+        let unlike = |b: &Final, c: &ConflictFact| !b.conflicts.contains(c) && !spared(c);
         let missing = |a: &Final, b: &Final| a.conflicts.iter().find(|c| unlike(b, c)).cloned();
         let differs = missing(first, other).map(|c| (c, first, other));
         let differs = differs.or_else(|| missing(other, first).map(|c| (c, other, first)));
         if let Some((conflict, has, lacks)) = differs {
-            let same = |c: &&ConflictFact| {
-                (c.key, c.loser, c.region) == (conflict.key, conflict.loser, conflict.region)
-            };
             let story = [
                 format!("r{} lists {}", has.region, listed_line(&conflict)),
-                match lacks.conflicts.iter().find(same) {
+                match lacks.conflicts.iter().find(|other| same(other, &conflict)) {
                     Some(other) => format!("r{} lists it otherwise: {}", lacks.region, listed_line(other)),
                     None => format!("r{} does not list that loser", lacks.region),
                 },

@@ -39,6 +39,7 @@ pub struct Ledger {
     recent: BTreeMap<Region, Vec<usize>>,
     /// By key: indices into `accepted`.
     by_key: BTreeMap<Key, Vec<usize>>,
+    lost_a_disk: bool,
 }
 
 impl Ledger {
@@ -58,8 +59,14 @@ impl Ledger {
         }
     }
 
+    /// Some region has lost its disk in this run.
+    pub const fn lost_a_disk(&self) -> bool {
+        self.lost_a_disk
+    }
+
     /// The region lost its disk: whether anything it accepted has survived is for the others to show.
     pub fn wipe(&mut self, region: Region) {
+        self.lost_a_disk = true;
         self.recent.remove(&region);
         for accepted in self.accepted.iter_mut().filter(|accepted| accepted.region == region) {
             accepted.doubtful = true;

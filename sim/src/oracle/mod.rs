@@ -154,12 +154,12 @@ impl Oracle {
     /// `to` says that it holds `from`'s log up to `lsn`: whatever `from` accepted until then is held by
     /// `to` (INV-5: what was delivered is known); where it says so durably, within the first `written`
     /// records of its own log (INV-7), which ends at `appended`. `view` shows `to`'s entries, `now` is
-    /// `to`'s.
+    /// `to`'s, `from_now` the other's.
     pub fn acknowledged(
         &mut self,
         (from, to): (Region, Region),
         (lsn, written, appended): (Lsn, Option<Lsn>, Lsn),
-        (at_us, now, trusted): (u64, Millis, bool),
+        (at_us, now, trusted, from_now): (u64, Millis, bool, Millis),
         mut view: impl FnMut(Key) -> View,
     ) -> Result<(), Violation> {
         let stream = (from, to, written.is_some());
@@ -186,8 +186,9 @@ impl Oracle {
                 held.outcomes.len() >= 8 || !winner::counts(&all, o.claim, o.expires_at)
             };
             let crowded = matches!(&accepted.part, facts::Part::Outcome(o) if idle(o));
-            // What has expired by now may have come when all of its key was dead, and been refused.
-            if crowded || now > accepted.part.expires_at().saturating_add(self.max_drift) {
+            // What has expired by now may have come when all of its key was dead, and been refused; or it was
+            // dead by the clock of the other region, which then had it no more.
+            if crowded || now.max(from_now) > accepted.part.expires_at().saturating_add(self.max_drift) {
                 continue;
             }
             let story = [

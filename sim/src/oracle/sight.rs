@@ -155,8 +155,11 @@ impl Sight {
                 died = true;
                 continue;
             }
+            // A start may bring back from an old run what had died before its key was written again; when that
+            // run is deleted, the next start does not.
+            let brought_back = self.restarted && look.now > part.expires_at().saturating_add(max_drift);
             let forgets = matches!(part, Part::Forgotten(_));
-            if forgets || !(died_whole || may_be_dead(&all, &part, look.now, max_drift)) {
+            if forgets || !(died_whole || brought_back || may_be_dead(&all, &part, look.now, max_drift)) {
                 return Err(self.lost(look, &part));
             }
             died = true;

@@ -295,7 +295,7 @@ fn an_acknowledged_record_that_is_not_held_is_inv_5() {
     let a = attempt(0, 1, 1000);
     tale.grant(&a).expect("free");
     let ack = |tale: &mut Tale, held: View| {
-        broken(tale.oracle.acknowledged((1, 2), (1, Some(7), 7), (1, T0 + 1, true), |_| held.clone()))
+        broken(tale.oracle.acknowledged((1, 2), (1, Some(7), 7), (1, T0 + 1, true, T0 + 1), |_| held.clone()))
     };
     assert_eq!(ack(&mut tale, View::default()), "INV-5");
     assert_eq!(ack(&mut tale, view([a], [])), "nothing");

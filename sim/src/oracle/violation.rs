@@ -69,6 +69,8 @@ pub mod clause {
     pub const INV_17: &str = "A healed core converges in bounded rounds; a region alone keeps answering.";
     /// Determinism.
     pub const INV_18: &str = "The same seed gives the same trace, byte for byte.";
+    /// Bounds of memory and quotas.
+    pub const S6: &str = "Memory or quota bound reached: claims are refused. Nothing live is ever evicted.";
     /// The answers of S4, which the invariants presuppose.
     pub const S4: &str = "Each is one pure decision over (entry, request, now) giving (reply, delta).";
 }

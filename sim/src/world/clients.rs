@@ -7,7 +7,7 @@ use crate::goals::Goal;
 use crate::limits;
 use crate::oracle::ask::{Answer, Ask, Decision};
 use crate::oracle::facts::{Phase, View};
-use crate::oracle::violation::Violation;
+use crate::oracle::violation::{Violation, clause};
 use crate::oracle::winner::{all_past, is_abandoned, winner};
 use crate::replica::{Decided, forge};
 use crate::workload::{Heard, Sent, Step};
@@ -157,6 +157,7 @@ impl World {
         );
         self.trace.remark(|| decision.words());
         let receipt = self.oracle.decided(&decision)?;
+        self.check_bounds(at, &decision)?;
         self.note_goals(&decision);
         let token = granted.map(|(token, fact)| {
             self.tokens.push(token);
@@ -165,6 +166,41 @@ impl World {
         let told = Told { client, request, answer, token };
         self.sites[at].held.push(Held { receipt, release, told });
         self.pump(at)
+    }
+
+    /// S6: a bound refuses what exceeds it and nothing else. What peers granted may exceed it; what this region
+    /// grants may not.
+    fn check_bounds(&self, at: usize, decision: &Decision) -> Result<(), Violation> {
+        let namespace = self.scenario.namespace_of[decision.key];
+        let max_keys = self.scenario.namespaces[namespace].max_keys;
+        let Some(replica) = &self.sites[at].replica else { return Ok(()) };
+        let known = || {
+            let of_it = |key: &&usize| self.scenario.namespace_of[**key] == namespace;
+            let keys: Vec<usize> = (0..self.scenario.keys.len()).collect();
+            keys.iter()
+                .filter(of_it)
+                .filter(|key| !replica.view(&self.scenario.keys[**key]).is_empty())
+                .count()
+        };
+        let is_claim = matches!(decision.ask, Ask::Claim { .. });
+        let wrong = match (&decision.answer, max_keys) {
+            (Answer::Unavailable { reason }, None) if reason == "quota" => "it has no quota".to_owned(),
+            (Answer::Unavailable { reason }, Some(max))
+                if reason == "quota" && (known() < max || !is_claim) =>
+            {
+                format!("it knows {} keys of that namespace and may have {max}", known())
+            }
+            (Answer::Unavailable { reason }, _)
+                if reason == "full" && (self.scenario.tight_memory_bytes.is_none() || !is_claim) =>
+            {
+                "it had memory enough, or did not need any".to_owned()
+            }
+            (Answer::Granted { .. }, Some(max)) if decision.before.is_empty() && known() > max => {
+                format!("it knows {} keys of that namespace and may grant {max}", known())
+            }
+            _ => return Ok(()),
+        };
+        Err(decision.violation("S6", clause::S6, [decision.words(), wrong]))
     }
 
     fn note_goals(&mut self, decision: &Decision) {
@@ -189,6 +225,8 @@ impl World {
             Answer::Stale { .. } => Goal::Stale,
             Answer::Unavailable { reason } if reason == "clock" => Goal::ClockRefused,
             Answer::Unavailable { reason } if reason == "catching_up" => Goal::CatchingUp,
+            Answer::Unavailable { reason } if reason == "quota" => Goal::QuotaRefused,
+            Answer::Unavailable { reason } if reason == "full" => Goal::MemoryRefused,
             _ => return,
         };
         self.goals.reach(goal);

@@ -56,6 +56,9 @@ impl World {
         for at in 0..self.scenario.regions {
             let site = &mut self.sites[at];
             site.slow = 1;
+            site.stalled_us = 0;
+            (site.fuse, site.retry_fuse) = (None, None);
+            site.disk.heal();
             if !site.clock.is_calm(self.scenario.max_drift_ms) {
                 self.step_clock(at, Step::Calm);
             }

@@ -132,6 +132,7 @@ impl World {
     ) -> Result<(), Violation> {
         let at_us = self.now_us();
         let now = self.sites[at].death_ms(at_us);
+        let from_now = self.sites[peer].death_ms(at_us);
         let (speaker, owner) = (&self.sites[at], &self.sites[peer]);
         // Of an older life of the peer's log, or of a peer that is down: nothing to compare with.
         let same =
@@ -140,7 +141,8 @@ impl World {
         let pair = (owner.region(), speaker.region());
         let (trusted, keys) = (speaker.trusts_clock(at_us), &self.scenario.keys);
         let positions = (lsn, durable.then_some(speaker.written), replica.appended());
-        self.oracle.acknowledged(pair, positions, (at_us, now, trusted), |key| replica.view(&keys[key]))
+        let clocks = (at_us, now, trusted, from_now);
+        self.oracle.acknowledged(pair, positions, clocks, |key| replica.view(&keys[key]))
     }
 
     fn send(&mut self, from: usize, to: usize, session: u64, bytes: Vec<u8>) {

@@ -12,8 +12,12 @@
 //! Must never: let one region see another but through frames; depend on anything but the seed.
 
 mod clients;
+mod covering;
 mod ending;
 mod links;
+mod lives;
+mod log;
+mod reserve;
 mod site;
 
 pub use ending::Trouble;
@@ -36,7 +40,8 @@ use crate::random::{Dice, Stream};
 use crate::scenario::Scenario;
 use crate::trace::Trace;
 use crate::workload::{Client, Sent, TokenNumber};
-use site::{Death, Site};
+use lives::Death;
+use site::Site;
 
 /// Everything that can happen next. Sites carry their life's number: what was scheduled for a process
 /// that died since is void.
@@ -49,9 +54,10 @@ enum Event {
     Write { site: usize, life: u64 },
     Written { site: usize, life: u64, batch: Box<Batch> },
     SyncTimer { site: usize, life: u64 },
-    Synced { site: usize, life: u64, mark: Mark, lsn: Lsn },
+    Synced { site: usize, life: u64, marks: Vec<Mark>, lsn: Lsn },
     DiskRead { site: usize, life: u64, request: ReadRequest },
     Tick { site: usize, life: u64 },
+    Cover { site: usize, life: u64 },
     Restart { site: usize, life: u64 },
     Dial { a: usize, b: usize },
     Up { site: usize, peer: usize, session: u64 },
@@ -200,9 +206,10 @@ impl World {
             Event::Write { site, life } => return self.write(site, life),
             Event::Written { site, life, batch } => return self.written(site, life, *batch),
             Event::SyncTimer { site, life } => self.sync_timer(site, life),
-            Event::Synced { site, life, mark, lsn } => return self.synced(site, life, &mark, lsn),
+            Event::Synced { site, life, marks, lsn } => return self.synced(site, life, &marks, lsn),
             Event::DiskRead { site, life, request } => return self.disk_read(site, life, request),
             Event::Tick { site, life } => return self.tick(site, life),
+            Event::Cover { site, life } => return self.cover(site, life),
             Event::Restart { site, life } => return self.restart(site, life),
             Event::Dial { a, b } => self.dial(a, b),
             Event::Up { site, peer, session } => return self.session_up(site, peer, session),
@@ -242,6 +249,17 @@ impl World {
                 self.trace.event(now_us, "disk", &[site as u64, factor]);
                 self.sites[site].slow = factor;
             }
+            Fault::Fuse(site, calls, power, down_us) => self.set_fuse(site, calls, power, down_us),
+            Fault::RetryFuse(site, calls, power, down_us) => {
+                self.sites[site].retry_fuse = Some((calls, power, down_us));
+            }
+            Fault::DiskError(site, call, after) => self.fail_disk(site, call, after),
+            Fault::Full(site, room) => self.limit_disk(site, room),
+            Fault::Stall(site, us) => {
+                self.trace.event(now_us, "stall", &[site as u64, us]);
+                self.sites[site].stalled_us = now_us + us;
+            }
+            Fault::Rot(site, which) => self.rot(site, which),
         }
     }
 

@@ -8,42 +8,24 @@
 
 use std::collections::BTreeMap;
 
-use crdt::journal::{HEADER_BYTES, SegmentHeader};
-use crdt::node::ReadRequest;
+use crdt::node::{LogRead, ReadRequest};
 use crdt::store::Batch;
 
 use super::clients::Parked;
+use super::covering::Covering;
+use super::lives::{Crash, Death};
+use super::log::{Log, UnderWay};
 use super::{Event, Held, World};
 use crate::clock::WallClock;
-use crate::disk::{Disk, Mark};
+use crate::disk::{Disk, Fail, Mark};
 use crate::goals::Goal;
 use crate::limits;
 use crate::oracle::facts::{Lsn, Millis, Region};
 use crate::oracle::sight::Look;
-use crate::oracle::violation::{Violation, clause};
+use crate::oracle::violation::Violation;
 use crate::random::{Dice, Stream};
 use crate::replica::{self, Replica};
 use crate::scenario::Scenario;
-
-/// A segment's last days.
-#[derive(Clone, Copy, Debug, Default)]
-struct Span {
-    /// When the last part in it may die, Unix ms.
-    dies_at: Millis,
-    /// Its living parts were appended again up to here; it may go once that is synced.
-    carried_to: Option<Lsn>,
-}
-
-/// How much goes down with a region.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Death {
-    /// The process: what was written stays.
-    Process,
-    /// The machine: what was synced stays.
-    Power,
-    /// The machine and its disk.
-    Disk,
-}
 
 /// See the module's text.
 pub(super) struct Site {
@@ -66,17 +48,37 @@ pub(super) struct Site {
     /// back since. A clock that the region itself distrusts must drop nothing (S2).
     pub(super) latest_ms: Millis,
     /// It has distrusted its clock at some time: what it then took in although it was dead may linger.
-    distrusted: bool,
+    pub(super) distrusted: bool,
     /// Which run of the log this is.
     pub(super) epoch: u32,
-    dice: Dice,
-    disk: Disk,
-    boot: u64,
-    header: Option<SegmentHeader>,
-    spans: Vec<Span>,
-    writing: bool,
-    syncing: bool,
-    sync_wanted: bool,
+    pub(super) dice: Dice,
+    pub(super) disk: Disk,
+    /// The machine's boots so far.
+    pub(super) boot: u64,
+    /// It has lived before.
+    pub(super) born: bool,
+    /// While it lives.
+    pub(super) log: Option<Log>,
+    /// What the oracle is to be told of when it lives again.
+    pub(super) crash: Option<Crash>,
+    /// What happens when the disk's fuse blows: how long it stays down, and what goes down.
+    pub(super) fuse: Option<(u64, Death)>,
+    /// A bit of its disk has turned over and no start has met it yet.
+    pub(super) rotten: bool,
+    /// Taken from the tail and not written whole: there was no room.
+    pub(super) under_way: Option<UnderWay>,
+    /// A write has found no room and waits.
+    pub(super) stuck: bool,
+    /// What the checkpoint thread is about.
+    pub(super) covering: Option<Covering>,
+    /// The fuse that is set when a checkpoint is tried again; and whether one is.
+    pub(super) retry_fuse: Option<(u64, bool, u64)>,
+    pub(super) retries: bool,
+    /// No sync returns before this time, virtual microseconds.
+    pub(super) stalled_us: u64,
+    pub(super) writing: bool,
+    pub(super) syncing: bool,
+    pub(super) sync_wanted: bool,
 }
 
 impl Site {
@@ -97,10 +99,19 @@ impl Site {
             distrusted: false,
             epoch: 0,
             dice: Dice::new(scenario.seed, Stream::Disk, index as u64),
-            disk: Disk::default(),
+            disk: Disk::new(Dice::new(scenario.seed, Stream::Platter, index as u64)),
             boot: 1,
-            header: None,
-            spans: Vec::new(),
+            born: false,
+            log: None,
+            crash: None,
+            fuse: None,
+            rotten: false,
+            under_way: None,
+            stuck: false,
+            covering: None,
+            retry_fuse: None,
+            retries: false,
+            stalled_us: 0,
             writing: false,
             syncing: false,
             sync_wanted: false,
@@ -138,116 +149,21 @@ impl Site {
     }
 
     /// The living replica of life `life`.
-    fn living(&mut self, life: u64) -> Option<&mut Replica> {
+    pub(super) fn living(&mut self, life: u64) -> Option<&mut Replica> {
         if self.life == life { self.replica.as_mut() } else { None }
     }
 
     fn delay_us(&mut self, typical_us: u64) -> u64 {
         self.dice.heavy(typical_us).saturating_mul(self.slow)
     }
+
+    /// How long a sync takes that starts now.
+    fn sync_us(&mut self, typical_us: u64, now_us: u64) -> u64 {
+        self.delay_us(typical_us).max(self.stalled_us.saturating_sub(now_us))
+    }
 }
 
 impl World {
-    /// A region dies. It starts again after `down_us`.
-    pub(super) fn crash(&mut self, at: usize, down_us: u64, death: Death) {
-        let now_us = self.now_us();
-        let site = &mut self.sites[at];
-        if site.replica.take().is_none() {
-            return;
-        }
-        site.life += 1;
-        let life = site.life;
-        if !site.held.is_empty() {
-            self.goals.reach(Goal::ReplyDied);
-        }
-        site.held.clear();
-        site.parked.clear();
-        site.links.fill(0);
-        let kept = match death {
-            Death::Process => site.written,
-            Death::Power => site.synced,
-            Death::Disk => 0,
-        };
-        self.trace.event(now_us, "crash", &[at as u64, death as u64, kept]);
-        site.boot += u64::from(death != Death::Process);
-        if death == Death::Power {
-            let loss = site.disk.power_loss(&mut site.dice);
-            if loss.lost_bytes > 0 {
-                self.goals.reach(Goal::UnsyncedLost);
-            }
-            if loss.torn {
-                self.goals.reach(Goal::Torn);
-            }
-        }
-        let region = site.region();
-        if death == Death::Disk {
-            site.disk.lose_everything();
-            self.goals.reach(Goal::DiskLost);
-            self.oracle.wiped(region);
-        } else {
-            self.oracle.crashed(region, kept, death == Death::Process);
-        }
-        let silent = death != Death::Process;
-        self.heap.after(down_us, Event::Restart { site: at, life });
-        for peer in (0..self.scenario.regions).filter(|peer| *peer != at) {
-            if let Some(session) = self.network.session(at, peer) {
-                self.end_session(at, peer, session, if silent { limits::IDLE_TIMEOUT_US } else { 1_000 });
-            }
-        }
-    }
-
-    pub(super) fn restart(&mut self, at: usize, life: u64) -> Result<(), Violation> {
-        let now_us = self.now_us();
-        let site = &mut self.sites[at];
-        if site.life != life || site.replica.is_some() {
-            return Ok(());
-        }
-        let wall = site.wall(now_us);
-        let first = site.header.is_none();
-        let started = match Replica::start(&self.scenario, at, &site.disk, site.boot, wall) {
-            Ok(started) => started,
-            Err(damage) => {
-                let story = [format!("r{} restarted after a crash", at + 1), damage.to_string()];
-                return Err(self.violation("INV-7", clause::INV_7, &[at], story));
-            }
-        };
-        site.spans.clear();
-        for (number, segment) in started.segments.iter().enumerate() {
-            site.disk.truncate(number, segment.end);
-            site.spans.push(Span { dies_at: segment.dies_at_ms, carried_to: None });
-        }
-        // As a daemon does: what is recovered is synced before anything is built on it.
-        site.disk.begin_segment(&started.header.encode());
-        site.disk.sync();
-        site.spans.push(Span::default());
-        site.written = started.replica.store().tail().written();
-        site.synced = site.written;
-        site.epoch = started.header.epoch.0;
-        (site.writing, site.syncing, site.sync_wanted) = (false, false, true);
-        let incarnation = started.replica.incarnation();
-        let (region, life_id) = (site.region(), (incarnation, site.epoch));
-        site.header = Some(started.header);
-        site.replica = Some(started.replica);
-        self.trace.event(
-            now_us,
-            "start",
-            &[at as u64, u64::from(incarnation), site.epoch.into(), site.written],
-        );
-        self.oracle.started(region, life_id, now_us)?;
-        if !first {
-            self.goals.reach(Goal::Crashed);
-            if started.new_incarnation {
-                self.goals.reach(Goal::NewIncarnation);
-            }
-        }
-        for key in 0..self.scenario.keys.len() {
-            self.look(at, key)?;
-        }
-        self.heap.after(limits::SYNC_INTERVAL_US, Event::SyncTimer { site: at, life });
-        self.heap.after(1_000, Event::Tick { site: at, life });
-        self.pump(at)
-    }
-
     /// Shows the oracle a region's entry.
     pub(super) fn look(&mut self, at: usize, key: usize) -> Result<(), Violation> {
         let at_us = self.now_us();
@@ -285,17 +201,23 @@ impl World {
         for ticket in replica.take_woken() {
             self.heap.after(10, Event::Wake { site: at, life, ticket, over: false });
         }
-        if !site.writing && replica.store().tail().pending_bytes() > 0 {
-            site.writing = true;
-            let delay_us = site.dice.below(60);
-            self.heap.after(delay_us, Event::Write { site: at, life });
-        }
         for request in reads {
             let delay_us = site.delay_us(200);
             self.heap.after(delay_us, Event::DiskRead { site: at, life, request });
         }
+        self.begin_write(at);
         self.begin_sync(at);
         self.release(at)
+    }
+
+    fn begin_write(&mut self, at: usize) {
+        let site = &mut self.sites[at];
+        let Some(replica) = &site.replica else { return };
+        if !site.writing && !site.stuck && replica.store().tail().pending_bytes() > 0 {
+            site.writing = true;
+            let (delay_us, life) = (site.dice.below(60), site.life);
+            self.heap.after(delay_us, Event::Write { site: at, life });
+        }
     }
 
     /// Tells what may be told. INV-8 is judged here, by what the disk has and not by what is believed.
@@ -317,50 +239,66 @@ impl World {
     }
 
     pub(super) fn write(&mut self, at: usize, life: u64) -> Result<(), Violation> {
-        let (now_us, segment_bytes) = (self.now_us(), self.scenario.segment_bytes);
-        let typical_us = self.scenario.disk_us.0;
         let site = &mut self.sites[at];
-        let wall = site.wall(now_us);
-        let Some(replica) = site.living(life) else { return Ok(()) };
-        let Some(batch) = replica.store().tail().take(Vec::new()) else {
+        if site.living(life).is_none() {
+            return Ok(());
+        }
+        if site.stuck {
+            // Only the log's own thread tries again.
             site.writing = false;
             return Ok(());
-        };
-        if site.disk.last_segment_bytes() > segment_bytes {
-            self.rotate(at, batch.first, wall);
         }
-        let site = &mut self.sites[at];
-        site.disk.write(&batch.bytes);
-        if let Some(span) = site.spans.last_mut() {
-            span.dies_at = span.dies_at.max(batch.dies_at_ms);
-        }
-        site.written = batch.last;
-        self.trace.event(now_us, "write", &[at as u64, batch.first, batch.last]);
-        self.trace.bytes(&batch.bytes);
-        let delay_us = site.delay_us(typical_us);
-        self.heap.after(delay_us, Event::Written { site: at, life, batch: Box::new(batch) });
+        self.write_waiting(at);
         Ok(())
     }
 
-    /// Begins a new segment; the old one is whole on disk before the new one exists.
-    fn rotate(&mut self, at: usize, first_lsn: Lsn, wall: Millis) {
+    /// Writes what has gathered, or what found no room.
+    fn write_waiting(&mut self, at: usize) {
+        let now_us = self.now_us();
+        let (write_us, sync_us) = self.scenario.disk_us;
         let site = &mut self.sites[at];
-        let (Some(header), Some(replica)) = (&mut site.header, &site.replica) else { return };
-        *header = SegmentHeader { first_lsn, created_ms: wall, ..*header };
-        let bytes = header.encode();
-        site.disk.sync();
-        site.synced = site.written;
-        site.disk.begin_segment(&bytes);
-        site.disk.sync();
-        site.spans.push(Span::default());
-        replica.prologue(wall);
+        let wall = site.wall(now_us);
+        let (Some(replica), Some(log)) = (&site.replica, &mut site.log) else { return };
+        let taken = site.under_way.take();
+        let taken = taken.or_else(|| replica.store().tail().take(Vec::new()).map(UnderWay::new));
+        let Some(mut way) = taken else {
+            site.writing = false;
+            return;
+        };
+        let rotated = match log.write(&mut site.disk, &mut way, wall) {
+            Ok(rotated) => rotated,
+            Err(Fail::Full) => {
+                site.under_way = Some(way);
+                (site.stuck, site.writing) = (true, false);
+                log.report_room(replica.store(), true);
+                return;
+            }
+            Err(fail) => return self.disk_failed(at, fail),
+        };
+        let batch = way.batch;
+        site.stuck = false;
+        site.written = batch.last;
+        self.trace.event(now_us, "write", &[at as u64, batch.first, batch.last]);
+        self.trace.bytes(&batch.bytes);
+        let mut delay_us = site.delay_us(write_us);
+        if rotated {
+            delay_us += site.sync_us(sync_us, now_us);
+        }
+        let life = site.life;
+        self.heap.after(delay_us, Event::Written { site: at, life, batch: Box::new(batch) });
     }
 
     pub(super) fn written(&mut self, at: usize, life: u64, batch: Batch) -> Result<(), Violation> {
         let site = &mut self.sites[at];
-        let Some(replica) = site.living(life) else { return Ok(()) };
+        if site.life != life {
+            return Ok(());
+        }
+        let Some(replica) = &site.replica else { return Ok(()) };
         let sync_wanted = batch.sync_to > 0;
         replica.store().tail().mark_written(batch);
+        if let Some(log) = &site.log {
+            log.report_room(replica.store(), false);
+        }
         site.writing = false;
         site.sync_wanted |= sync_wanted;
         self.pump(at)
@@ -368,15 +306,16 @@ impl World {
 
     pub(super) fn sync_timer(&mut self, at: usize, life: u64) {
         let site = &mut self.sites[at];
-        if site.living(life).is_none() {
-            return;
-        }
+        let Some(replica) = site.living(life) else { return };
+        replica.store().tail().mark_idle();
         site.sync_wanted = true;
         self.heap.after(limits::SYNC_INTERVAL_US, Event::SyncTimer { site: at, life });
+        self.begin_write(at);
         self.begin_sync(at);
     }
 
     fn begin_sync(&mut self, at: usize) {
+        let now_us = self.now_us();
         let typical_us = self.scenario.disk_us.1;
         let site = &mut self.sites[at];
         let Some(replica) = &site.replica else { return };
@@ -384,63 +323,90 @@ impl World {
             return;
         }
         // Covers what is known to be written when it starts, and tells of no more.
-        let (lsn, mark) = (replica.store().tail().written(), site.disk.mark());
+        let lsn = replica.store().tail().written();
         if lsn <= replica.store().tail().synced() {
             // Nothing yet: what was asked for is still being written, or there was nothing to do.
             site.sync_wanted = site.writing;
             return;
         }
+        let Some(log) = &site.log else { return };
+        let marks = log.marks(&site.disk);
         (site.syncing, site.sync_wanted) = (true, false);
-        let (delay_us, life) = (site.delay_us(typical_us), site.life);
-        self.heap.after(delay_us, Event::Synced { site: at, life, mark, lsn });
+        let (delay_us, life) = (site.sync_us(typical_us, now_us), site.life);
+        if delay_us >= limits::STALL_US && site.stalled_us > now_us {
+            self.goals.reach(Goal::Stalled);
+        }
+        self.heap.after(delay_us, Event::Synced { site: at, life, marks, lsn });
     }
 
-    pub(super) fn synced(&mut self, at: usize, life: u64, mark: &Mark, lsn: Lsn) -> Result<(), Violation> {
+    pub(super) fn synced(&mut self, at: usize, life: u64, marks: &[Mark], lsn: Lsn) -> Result<(), Violation> {
         let now_us = self.now_us();
-        let deletes = self.scenario.deletes;
         let site = &mut self.sites[at];
-        let Some(replica) = site.living(life) else { return Ok(()) };
+        if site.living(life).is_none() {
+            return Ok(());
+        }
+        let (Some(log), Some(replica)) = (&mut site.log, &site.replica) else { return Ok(()) };
+        if let Err(fail) = log.sync_to(&mut site.disk, marks) {
+            self.disk_failed(at, fail);
+            return Ok(());
+        }
         replica.store().tail().mark_synced(lsn);
         replica.store().settle_ceiling();
-        site.disk.sync_to(mark);
         site.synced = site.synced.max(lsn);
         site.syncing = false;
         self.trace.event(now_us, "synced", &[at as u64, lsn]);
-        if deletes {
-            self.delete_dead(at);
-        }
         self.pump(at)
     }
 
-    /// Deletes the oldest segment once its living parts stand, synced, further on.
-    fn delete_dead(&mut self, at: usize) {
-        let (now_us, max_drift) = (self.now_us(), self.scenario.max_drift_ms);
+    /// As the log's own thread does: what found no room is tried again, what is missing of the reserve is
+    /// allocated, and a segment that is old is closed.
+    fn chores(&mut self, at: usize) -> Result<(), Fail> {
+        let now_us = self.now_us();
         let site = &mut self.sites[at];
         let wall = site.wall(now_us);
-        let Some(replica) = &site.replica else { return };
-        if site.spans.len() < 2 || wall <= site.spans[0].dies_at + max_drift {
-            return;
+        let (Some(replica), Some(log)) = (&site.replica, &mut site.log) else { return Ok(()) };
+        let changed = log.reserve.fill(&mut site.disk)?;
+        if log.reserve.refused {
+            self.goals.reach(Goal::DiskFull);
         }
-        let Some(carried_to) = site.spans[0].carried_to else {
-            replica.store().carry(&site.disk.segments()[0].bytes()[HEADER_BYTES..], wall);
-            site.spans[0].carried_to = Some(replica.appended());
-            return;
-        };
-        if site.synced >= carried_to {
-            site.disk.delete_oldest();
-            site.spans.remove(0);
-            self.trace.event(now_us, "delete", &[at as u64]);
+        if site.stuck {
+            site.writing = true;
+            self.write_waiting(at);
+            return Ok(());
         }
+        if site.writing {
+            return Ok(());
+        }
+        let aged = log.rotate_aged(&mut site.disk, wall, self.scenario.rotate_after_ms)?;
+        if changed || aged {
+            log.report_room(replica.store(), false);
+        }
+        Ok(())
     }
 
     pub(super) fn disk_read(&mut self, at: usize, life: u64, request: ReadRequest) -> Result<(), Violation> {
         let site = &mut self.sites[at];
         let written = site.written;
+        let Some(log) = &site.log else { return Ok(()) };
+        let from = request.from;
         // Small answers, so that a peer needs many of them.
-        let read = replica::read_log(&site.disk, request, written, 2_000);
+        let read = log.segment_of(from).filter(|segment| segment.first_lsn <= from).map(|segment| {
+            let bytes = site.disk.read(&segment.name).unwrap_or_default();
+            replica::read_log(bytes, segment.first_lsn, from, segment.last_lsn.min(written), 2_000)
+        });
+        let read = match read {
+            Some(Some(read)) => read,
+            // What the log no longer gives the map can.
+            Some(None) => LogRead::StartsAt(from + 1),
+            None => LogRead::StartsAt(log.first_lsn().max(from)),
+        };
+        let goal = match &read {
+            LogRead::StartsAt(first) if *first > from => Goal::FedFromMap,
+            _ => Goal::ResumedFromDisk,
+        };
         let Some(replica) = site.living(life) else { return Ok(()) };
         replica.read_done(request, read);
-        self.goals.reach(Goal::ResumedFromDisk);
+        self.goals.reach(goal);
         self.pump(at)
     }
 
@@ -457,6 +423,10 @@ impl World {
         self.look(at, key)?;
         self.copy(at, key);
         self.heap.after(100_000, Event::Tick { site: at, life });
+        if let Err(fail) = self.chores(at) {
+            self.disk_failed(at, fail);
+            return Ok(());
+        }
         self.pump(at)
     }
 }
