@@ -41,8 +41,10 @@ fn binaries() -> &'static (PathBuf, PathBuf) {
     })
 }
 
-/// This test runs from TARGET/PROFILE/deps/NAME.
+/// A test runs from TARGET/PROFILE/deps/NAME, a program of this package from TARGET/PROFILE/NAME.
 fn target_folder() -> PathBuf {
-    let own = std::env::current_exe().expect("a test knows its own file");
-    own.ancestors().nth(3).expect("cargo puts tests three folders deep").to_owned()
+    let own = std::env::current_exe().expect("a program knows its own file");
+    let folder = own.parent().expect("a file lies in a folder");
+    let profile = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    profile.and_then(Path::parent).expect("cargo puts programs at least two folders deep").to_owned()
 }

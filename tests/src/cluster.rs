@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use daemon::resp::{Client, Value};
@@ -55,8 +55,21 @@ impl Cluster {
 
     /// Starts the daemon of a region, without waiting for anything.
     pub fn spawn(&mut self, at: usize) {
+        let misfit = self.setup.misfit(at).is_some();
+        self.spawn_with(at, |command| {
+            if misfit {
+                // No peer will ever take it in: it must not wait for one.
+                command.arg("--alone");
+            }
+        });
+    }
+
+    /// Starts the daemon of a region with what `adapt` adds to its command, without waiting for anything.
+    pub fn spawn_with(&mut self, at: usize, adapt: impl FnOnce(&mut Command)) {
         assert!(self.children[at].is_none(), "{} runs already", NAMES[at]);
-        self.children[at] = Some(self.command(at).spawn().expect("the daemon can be started"));
+        let mut command = self.command(at);
+        adapt(&mut command);
+        self.children[at] = Some(command.spawn().expect("the daemon can be started"));
     }
 
     /// How the daemon of a region is started; its log goes to a file.
@@ -69,6 +82,19 @@ impl Cluster {
         command.env("ONCED_LOG", "info").process_group(0).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
         command
+    }
+
+    /// Runs `onced` with the configuration and socket of a region; `answer` is what it reads.
+    pub fn onced(&self, at: usize, args: &[&str], answer: &str) -> Output {
+        use std::io::Write as _;
+        let mut command = Command::new(build::onced());
+        command.args(args).env("ONCED_CONFIG", self.own(at).join("onced.toml"));
+        command.env("ONCED_SOCKET", self.socket(at));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("onced can be started");
+        // It may end without having read it.
+        let _ = child.stdin.take().expect("piped").write_all(answer.as_bytes());
+        child.wait_with_output().expect("onced can be waited for")
     }
 
     /// Starts the daemon of a region again and waits until it is ready.
@@ -86,6 +112,17 @@ impl Cluster {
             let Ok(mut client) = Client::connect(self.socket(at), LIMIT) else { return false };
             let Ok(reply) = client.call(&[b"STATUS"]) else { return false };
             reply.field("ready").and_then(Value::as_bool) == Some(true)
+        });
+    }
+
+    /// Waits until a region answers at all, whether it grants claims or not.
+    pub fn wait_answering(&mut self, at: usize) {
+        until(&format!("{} answers", NAMES[at]), || {
+            if let Some(status) = self.ended(at) {
+                panic!("{} ended while it started: {status}", NAMES[at]);
+            }
+            let Ok(mut client) = Client::connect(self.socket(at), LIMIT) else { return false };
+            client.call(&[b"STATUS"]).is_ok()
         });
     }
 

@@ -9,6 +9,10 @@
 
 pub mod build;
 pub mod cluster;
+pub mod faults;
+pub mod fuzz;
+pub mod power;
+pub mod random;
 pub mod setup;
 pub mod skip;
 pub mod wait;
@@ -17,5 +21,5 @@ pub mod words;
 pub use cluster::Cluster;
 pub use setup::{Misfit, Setup};
 pub use skip::skip;
-pub use wait::until;
+pub use wait::{LIMIT, until};
 pub use words::{field, int, status};

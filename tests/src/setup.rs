@@ -19,6 +19,8 @@ pub struct Setup {
     pub regions: usize,
     /// `interval` or `always`.
     pub durable: &'static str,
+    /// Lines for `[log]` in every region.
+    pub log: String,
     /// Lines for `[socket]` in every region.
     pub socket: String,
     /// Tables at the end of every configuration.
@@ -43,8 +45,8 @@ pub enum Misfit {
 impl Setup {
     /// So many regions, at `interval`.
     pub fn regions(regions: usize) -> Self {
-        let (socket, tables) = (String::new(), String::new());
-        Self { regions, durable: "interval", socket, tables, misfit: None }
+        let (log, socket, tables) = Default::default();
+        Self { regions, durable: "interval", log, socket, tables, misfit: None }
     }
 
     /// What is wrong with region `at`.
@@ -86,9 +88,10 @@ impl Setup {
         let (name, cluster) = (self.name(at), self.cluster(at));
         let mut text = format!(
             "[cluster]\nname = \"{cluster}\"\nsecret_file = \"cluster.secret\"\n\n\
-             [log]\ndurable = \"{}\"\n\n[socket]\npath = \"onced.sock\"\n{}\n\n\
+             [log]\ndurable = \"{}\"\n{}\n\n[socket]\npath = \"onced.sock\"\n{}\n\n\
              [region]\nname = \"{name}\"\nid = {}\ndata_dir = \"data\"\n",
             self.durable,
+            self.log,
             self.socket,
             at + 1,
         );

@@ -14,3 +14,10 @@ pub fn skip(test: &str, reason: &str) {
     // Nobody can be told that stderr is closed.
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
 }
+
+/// Says that `test` is skipped because this machine cannot do what it needs, whatever is installed. No failure
+/// anywhere: a kernel or container that refuses does so for reasons of its own.
+pub fn unable(test: &str, reason: &str) {
+    // Nobody can be told that stderr is closed.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: THIS MACHINE DOES NOT ALLOW IT: {reason}");
+}

@@ -21,7 +21,7 @@ const PIPELINED: usize = 16;
 
 /// What a client knows of its operation.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Known {
+pub enum Known {
     /// GRANTED was read.
     Claimed,
     /// COMPLETE was sent, its answer not read: either is right afterwards.
@@ -30,22 +30,23 @@ enum Known {
     Completed,
 }
 
+/// What a client was told.
 #[derive(Clone, Debug)]
-struct Operation {
+pub struct Operation {
     key: String,
     token: String,
-    known: Known,
+    pub known: Known,
 }
 
 /// Clients that write until they are told to stop or their daemon is gone.
-struct Load {
+pub struct Load {
     threads: Vec<JoinHandle<Vec<Operation>>>,
     stop: Arc<AtomicBool>,
-    acknowledged: Arc<AtomicUsize>,
+    pub acknowledged: Arc<AtomicUsize>,
 }
 
 impl Load {
-    fn start(cluster: &Cluster, at: usize, round: usize) -> Self {
+    pub fn start(cluster: &Cluster, at: usize, round: usize) -> Self {
         let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let threads = (0..THREADS)
             .map(|thread| {
@@ -69,7 +70,8 @@ impl Load {
         Self { threads, stop, acknowledged }
     }
 
-    fn end(self) -> Vec<Operation> {
+    /// What all clients were told.
+    pub fn end(self) -> Vec<Operation> {
         self.stop.store(true, Ordering::Relaxed);
         self.threads.into_iter().flat_map(|thread| thread.join().expect("a client does not panic")).collect()
     }
@@ -108,7 +110,7 @@ fn write_batch(client: &mut Client, prefix: &str, operations: &mut Vec<Operation
 }
 
 /// Every operation is at `at` as its client knows it.
-fn check(cluster: &Cluster, at: usize, operations: &[Operation]) {
+pub fn check(cluster: &Cluster, at: usize, operations: &[Operation]) {
     let mut client = cluster.client(at);
     for batch in operations.chunks(200) {
         for operation in batch {

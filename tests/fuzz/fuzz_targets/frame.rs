@@ -1,0 +1,7 @@
+//! `frame` of `tests::fuzz`, for cargo-fuzz.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let target = tests::fuzz::target("frame").expect("it is one of them");
+    (target.run)(bytes);
+});

@@ -1,0 +1,7 @@
+//! `run` of `tests::fuzz`, for cargo-fuzz.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let target = tests::fuzz::target("run").expect("it is one of them");
+    (target.run)(bytes);
+});
