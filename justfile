@@ -20,6 +20,14 @@ bench *ARGS:
 sim SEEDS="2000":
     cargo run --release --bin onced-sim -- swarm --seeds {{SEEDS}}
 
+# every decoder on mutated bytes, a bounded time each: `just fuzz --seconds 600 --target folder`
+fuzz *ARGS:
+    cargo run --release --bin fuzz -- {{ARGS}}
+
+# the power cut 200 times under three regions on ext4 images; needs root and loop devices
+nightly *ARGS="--cuts 200":
+    cargo run --release --bin power-cut -- {{ARGS}}
+
 # what CI runs, on this machine
 ci:
     .ci/run
