@@ -41,6 +41,17 @@ pub enum Damage {
         /// The number that the record would have.
         lsn: Lsn,
     },
+    /// A segment has another name than it was given: by their names they are put in order.
+    #[error(
+        "{segment} was written as {expected}: somebody has renamed or copied a file of the log; nothing was changed. Ways out: \
+         give it back its name, or, if that file is there too, move this one out of the folder"
+    )]
+    Name {
+        /// The file.
+        segment: String,
+        /// Its name, by its header.
+        expected: String,
+    },
     /// A record number is missing between two segments.
     #[error(
         "segment {segment} begins with record {found}, {expected} was expected: a file of the log is missing; nothing was \
@@ -65,6 +76,15 @@ pub enum Damage {
         run: String,
         /// Where the damaged part begins, in bytes from the start of the file.
         offset: u64,
+    },
+    /// There are runs, and neither a manifest nor a log: what a start would take for a new folder, and empty.
+    #[error(
+        "{file} is missing, and so is the log, but there are runs; nothing was changed. Ways out: put them back, or restore a \
+         backup (onced backup restore), or keep everything that is there and fetch the rest from the peers (onced rejoin)"
+    )]
+    NoManifest {
+        /// Where it should be.
+        file: String,
     },
     /// The manifest does not decode.
     #[error("{file}: {error}{}", manifest_ways_out(.error))]

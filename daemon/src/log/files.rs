@@ -78,9 +78,9 @@ pub struct ClosedSegment {
     pub end: u64,
 }
 
-/// The path of the segment that begins with `first_lsn` in `epoch`.
-pub(super) fn segment_path(folder: &Path, header: &SegmentHeader) -> PathBuf {
-    folder.join(format!("{:020}-{:08}.{EXTENSION}", header.first_lsn, header.epoch.0))
+/// The name of the segment that begins with `first_lsn` in `epoch`: in the order of names stand the records.
+pub(super) fn segment_name(header: &SegmentHeader) -> String {
+    format!("{:020}-{:08}.{EXTENSION}", header.first_lsn, header.epoch.0)
 }
 
 impl SegmentFile {
@@ -120,7 +120,7 @@ impl SegmentFile {
     pub(super) fn begin(&mut self, folder: &Path, header: &SegmentHeader) -> Result<(), WriteError> {
         self.file.write_all_at(&header.encode(), 0).map_err(WriteError::of_write)?;
         self.file.sync_data().map_err(WriteError::of_sync)?;
-        let path = segment_path(folder, header);
+        let path = folder.join(segment_name(header));
         std::fs::rename(&self.path, &path).map_err(WriteError::of_write)?;
         self.path = path;
         self.first_lsn = header.first_lsn;

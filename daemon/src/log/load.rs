@@ -17,7 +17,7 @@ use crdt::journal::{HEADER_BYTES, MalformedHeader, SegmentHeader, synced_evidenc
 use crdt::recovery::{Damage, Loaded, Recovery, RecoveryConfig, Share};
 use crdt::snapshot::{Group, Manifest, RUN_HEADER_BYTES, RUN_TRAILER_BYTES, RunEntry, RunHeader, RunTable};
 
-use super::files::{ClosedSegment, EXTENSION};
+use super::files::{ClosedSegment, EXTENSION, segment_name};
 use super::open::OpenError;
 
 /// The file that names the runs.
@@ -76,22 +76,11 @@ pub(crate) fn load(
         .as_ref()
         .and_then(|bytes| Manifest::decode(bytes).ok())
         .map_or(0, |manifest| manifest.runs.iter().map(|run| run.states as usize).sum());
-    let (region, cluster) = (config.store.region, config.cluster);
     let mut recovery = Recovery::new(RecoveryConfig { keys_hint, ..config });
-    let mut manifest = Manifest { region, cluster, next_run: 1, ..Manifest::default() };
-    if let Some(bytes) = manifest_bytes {
-        match recovery.manifest(&manifest_path.display().to_string(), &bytes) {
-            Ok(found) => manifest = found,
-            Err(damage) => {
-                recovery.forgive(damage)?;
-                // Which runs counted is lost with it: all of them hold only what was once true.
-                manifest.runs =
-                    files.runs.iter().filter_map(|(path, bytes)| entry_of(path, *bytes)).collect();
-            }
-        }
-    }
+    let manifest = manifest_of(&mut recovery, &manifest_path, manifest_bytes.as_deref(), &files)?;
     let covers = manifest.covers();
     let headers = files.headers()?;
+    files.check_names(&headers, &mut recovery)?;
     let uncovered = files.segments.len() - covered_count(&headers, covers);
     let segment_bytes: u64 = files.segments.iter().rev().take(uncovered).map(|(_, bytes)| bytes).sum();
     let total = manifest.run_bytes() + segment_bytes;
@@ -116,6 +105,29 @@ pub(crate) fn load(
     let is_known = |path: &Path| runs.iter().any(|run| path.ends_with(run.file_name()));
     from_disk.leftovers.extend(files.runs.into_iter().map(|(path, _)| path).filter(|path| !is_known(path)));
     Ok(from_disk)
+}
+
+/// What the manifest says; where it is lost and everything is salvaged, that all runs count: they hold only what was
+/// once true.
+fn manifest_of(
+    recovery: &mut Recovery,
+    path: &Path,
+    bytes: Option<&[u8]>,
+    files: &Files,
+) -> Result<Manifest, OpenError> {
+    let file = path.display().to_string();
+    let nothing = recovery.manifest_of_all();
+    let damage = match bytes {
+        Some(bytes) => match recovery.manifest(&file, bytes) {
+            Ok(found) => return Ok(found),
+            Err(damage) => damage,
+        },
+        None if files.segments.is_empty() && !files.runs.is_empty() => Damage::NoManifest { file },
+        None => return Ok(nothing),
+    };
+    recovery.forgive(damage)?;
+    let runs = files.runs.iter().filter_map(|(path, bytes)| entry_of(path, *bytes)).collect();
+    Ok(Manifest { runs, ..nothing })
 }
 
 /// What stands in a folder, by kind, in order, with sizes.
@@ -160,6 +172,22 @@ impl Files {
             }
         };
         self.segments.iter().map(header).collect()
+    }
+
+    /// By their names segments are put in order; one that was renamed would be read in another order by the next start.
+    fn check_names(
+        &self,
+        headers: &[Option<SegmentHeader>],
+        recovery: &mut Recovery,
+    ) -> Result<(), OpenError> {
+        for ((path, _), header) in self.segments.iter().zip(headers) {
+            let Some(header) = header else { continue };
+            let expected = segment_name(header);
+            if !path.ends_with(&expected) {
+                recovery.forgive(Damage::Name { segment: path.display().to_string(), expected })?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -249,6 +249,23 @@ fn a_batch_may_fill_several_segments() {
     assert_eq!(opened(folder.path()).store.keys(), 2_002);
 }
 
+/// A segment that somebody had renamed was started from while it was alone; the segment of that very start then came
+/// before it in the order of names, and the next start missed its records. Found by the fuzzer.
+#[test]
+fn a_renamed_segment_is_refused_before_another_stands_beside_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = opened(folder.path());
+    fill(&first, 0..10);
+    let path = first.log.lock_writer().current.close().path;
+    drop(first);
+    let renamed = folder.path().join("copy.log");
+    std::fs::rename(&path, &renamed).expect("renamed");
+    let text = open(folder.path(), config(), SIZES, None, |_, _| {}).expect_err("refused").to_string();
+    assert!(text.contains("copy.log was written as 0000"), "{text}");
+    std::fs::rename(&renamed, &path).expect("renamed back");
+    assert_eq!(opened(folder.path()).store.keys(), 10);
+}
+
 /// A flipped bit in the segment that was written last was taken for a torn tail, and all that was acknowledged
 /// behind it was cut off. Found by review.
 #[test]

@@ -225,6 +225,23 @@ fn a_newer_format_is_refused_and_left_alone() {
 }
 
 /// A folder whose every header is gone still has its runs.
+/// Runs whose manifest and log somebody had deleted were taken for leftovers, and deleted by the next start. Found by
+/// reading the code.
+#[test]
+fn runs_without_manifest_and_log_are_no_new_folder() {
+    let data = Data::filled(KEYS, true);
+    let runs = data.files("run");
+    assert!(!runs.is_empty());
+    fs::remove_file(data.dir().join(MANIFEST_NAME)).expect("it is there");
+    data.files("log").iter().for_each(|path| fs::remove_file(path).expect("it is there"));
+    let text = data.open().map(drop).expect_err("refused").to_string();
+    assert!(text.contains("checkpoint is missing") && text.contains("onced rejoin"), "{text}");
+    assert_eq!(data.files("run"), runs);
+    rejoin(&data).expect("reads").carry_out(wall_ms()).expect("a good disk");
+    let opened = data.open().expect("a good folder");
+    assert!(opened.new_incarnation && knows(&opened, 0));
+}
+
 #[test]
 fn without_any_header_the_runs_are_kept() {
     let data = Data::filled(KEYS, true);
