@@ -31,11 +31,15 @@ pub enum Bug {
     DropsLiveParts,
     /// A retry of the same claimant is granted anew instead of again.
     RetryGrantsAnew,
+    /// The sums over what is held keep what has left it.
+    DigestKeepsTheDead,
+    /// A comparison mends what we lack and not what the peer lacks.
+    RepairsOneWay,
 }
 
 impl Bug {
     /// Every bug, in the order in which they are listed to people.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::TieBreakByArrival,
         Self::JoinForgetsOutcome,
         Self::TakeoverLooksOnlyAtWinner,
@@ -48,6 +52,8 @@ impl Bug {
         Self::CursorSkipsGap,
         Self::DropsLiveParts,
         Self::RetryGrantsAnew,
+        Self::DigestKeepsTheDead,
+        Self::RepairsOneWay,
     ];
 
     /// The name by which a command line chooses it.
@@ -65,6 +71,8 @@ impl Bug {
             Self::CursorSkipsGap => "cursor-skips-gap",
             Self::DropsLiveParts => "drops-live-parts",
             Self::RetryGrantsAnew => "retry-grants-anew",
+            Self::DigestKeepsTheDead => "digest-keeps-the-dead",
+            Self::RepairsOneWay => "repairs-one-way",
         }
     }
 }

@@ -11,6 +11,7 @@
 pub mod canary;
 pub mod conflict;
 pub mod decide;
+pub mod digest;
 pub mod entry;
 pub mod hash;
 pub mod hlc;

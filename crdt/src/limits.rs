@@ -77,6 +77,34 @@ pub const RUN_SMALL_BYTES: u64 = 8 * 1024 * 1024;
 /// So many small runs of one class become one.
 pub const RUNS_MERGED_AT_ONCE: usize = 16;
 
+/// Sums over parts are kept a second apart for so long behind the newest, in seconds: the cut-off of a comparison must
+/// lie within.
+pub const DIGEST_YOUNG_S: u64 = 60;
+/// Regions compare what is older than this, in milliseconds: what is younger may be under way. A log that lags more is
+/// waited for instead.
+pub const COMPARE_AGE_MS: u64 = 5_000;
+/// Parts that expire within this time are not compared, in milliseconds: they die here and there at different moments.
+pub const COMPARE_ALIVE_MS: u64 = 10_000;
+/// Between two comparisons with one peer, in milliseconds.
+pub const COMPARE_EVERY_MS: u64 = 5_000;
+/// After one that found differences, in milliseconds.
+pub const COMPARE_AGAIN_MS: u64 = 1_000;
+/// A comparison in which nothing was heard for so long is given up, in milliseconds.
+pub const COMPARE_PATIENCE_MS: u64 = 15_000;
+/// Records of the log that may be on their way to a peer while it is compared with.
+pub const COMPARE_LAG_RECORDS_MAX: u64 = 4_096;
+/// Buckets that one comparison tells; those that die first.
+pub const COMPARE_BUCKETS_MAX: usize = 8_192;
+/// Buckets in one answer.
+pub const COMPARE_BUCKETS_A_FRAME: usize = 16;
+/// A shard is divided into at most 2^this ranges.
+pub const COMPARE_BITS_MAX: u32 = 12;
+/// Shards that are being narrowed with one peer at once.
+pub const COMPARE_WINDOW: usize = 16;
+/// Cells, of one bucket and shard, that one comparison goes into; the next finds the others.
+pub const COMPARE_CELLS_MAX: usize = 65_536;
+/// Questions of one peer that wait for their answers; more end its link.
+pub const COMPARE_JOBS_MAX: usize = 4 * COMPARE_WINDOW;
 /// Largest frame between peers, in bytes, its header included.
 pub const FRAME_BYTES_MAX: usize = RECORD_BYTES_MAX + 64 * 1024;
 /// A frame of records is closed once it holds this many bytes.

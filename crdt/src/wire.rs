@@ -4,13 +4,18 @@
 //! back, checks every bound before anything is allocated, and knows nothing of links. Variants are
 //! append-only; an unknown version or variant is refused, never skipped. Golden bytes pin all of it.
 
+pub(crate) mod compare;
+
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Bucket;
 use crate::entry::Bytes;
 use crate::hlc::Stamp;
 use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn, RegionId};
 use crate::journal;
 use crate::limits;
+
+pub use compare::{Exchange, RangeItems, RangeSums, Wanted};
 
 /// Version of the frames this code writes; the only one it reads.
 pub const WIRE_VERSION: u8 = 1;
@@ -84,6 +89,61 @@ pub enum Frame<'a> {
         /// The answering side's wall clock, Unix milliseconds.
         at_ms: u64,
     },
+    /// The sums of everything the sender holds, by bucket: let us compare.
+    Compare {
+        /// What is compared.
+        exchange: Exchange,
+        /// Buckets, and their sums as told.
+        sums: Vec<(Bucket, u64)>,
+    },
+    /// Answer to [`Frame::Compare`]: where the sums differ.
+    Differ {
+        /// The exchange's.
+        nonce: u64,
+        /// Buckets, and their sums by shard as told, 4 bytes each.
+        #[serde(borrow)]
+        buckets: Vec<(Bucket, Bytes<'a>)>,
+        /// More of this answer follows.
+        more: bool,
+        /// Not now: the log comes first.
+        declined: bool,
+    },
+    /// Sums of one shard in finer ranges.
+    Narrow {
+        /// What is compared.
+        exchange: Exchange,
+        /// Which shard.
+        shard: u32,
+        /// See [`RangeSums`].
+        #[serde(borrow)]
+        ranges: Vec<RangeSums<'a>>,
+    },
+    /// Answer to [`Frame::Narrow`]: what the ranges hold whose sums differ.
+    Items {
+        /// The exchange's.
+        nonce: u64,
+        /// Which shard.
+        shard: u32,
+        /// See [`RangeItems`].
+        #[serde(borrow)]
+        ranges: Vec<RangeItems<'a>>,
+    },
+    /// What the sender lacks of one shard.
+    Want {
+        /// What is compared.
+        exchange: Exchange,
+        /// Which shard.
+        shard: u32,
+        /// See [`Wanted`].
+        #[serde(borrow)]
+        wanted: Vec<Wanted<'a>>,
+    },
+    /// Whole states that the receiver lacks, whoever wrote them: a sequence as in [`Frame::Records`].
+    Repair {
+        /// See [`Bodies`].
+        #[serde(borrow)]
+        bodies: Bytes<'a>,
+    },
 }
 
 /// Why bytes are not a frame. Nothing was changed; the link is to be closed.
@@ -101,6 +161,9 @@ pub enum MalformedFrame {
     /// A name out of bounds.
     #[error("a region's name of {0} bytes exceeds the bound of {max}", max = limits::NAME_BYTES_MAX)]
     Name(usize),
+    /// A comparison out of bounds.
+    #[error("the lists of a comparison do not fit each other")]
+    Comparison,
     /// Bodies out of bounds.
     #[error("the records of a frame exceed their bounds")]
     Bodies,
@@ -110,7 +173,7 @@ impl<'a> Frame<'a> {
     /// The frame's bytes, without the transport's length.
     pub fn encode(&self) -> Vec<u8> {
         let hint = match self {
-            Self::Records { bodies, .. } => bodies.0.len() + 64,
+            Self::Records { bodies, .. } | Self::Repair { bodies } => bodies.0.len() + 64,
             _ => 128,
         };
         let mut out = Vec::with_capacity(hint);
@@ -136,7 +199,13 @@ impl<'a> Frame<'a> {
             Self::Hello(hello) if hello.name.len() > limits::NAME_BYTES_MAX => {
                 return Err(MalformedFrame::Name(hello.name.len()));
             }
-            Self::Records { bodies, .. } => check_bodies(bodies.0)?,
+            Self::Records { bodies, .. } | Self::Repair { bodies } => check_bodies(bodies.0)?,
+            Self::Compare { sums, .. } if sums.len() > limits::COMPARE_BUCKETS_MAX => {
+                return Err(MalformedFrame::Comparison);
+            }
+            Self::Narrow { ranges, .. } => ranges.iter().try_for_each(RangeSums::check)?,
+            Self::Items { ranges, .. } => ranges.iter().try_for_each(RangeItems::check)?,
+            Self::Want { wanted, .. } => wanted.iter().try_for_each(Wanted::check)?,
             _ => {}
         }
         Ok(frame)

@@ -5,6 +5,7 @@
 //! under the old name (S7). Adding a form adds a file.
 
 use crdt::conflict::{Conflict, ConflictId, Side};
+use crdt::digest::{Bucket, Cells, Digester, Horizon, Sum};
 use crdt::entry::{Attempt, Bytes, Entry, Outcome, Packed, Phase};
 use crdt::hash::ClusterKeys;
 use crdt::hlc::Stamp;
@@ -13,7 +14,7 @@ use crdt::journal::{EntryRecord, MalformedHeader, Origin, Record, SegmentHeader}
 use crdt::recovery::LogMeta;
 use crdt::snapshot::{Manifest, RUN_TRAILER_BYTES, RunEntry, RunHeader, RunTable, RunWriter, States};
 use crdt::token::Token;
-use crdt::wire::{Frame, Hello, push_body};
+use crdt::wire::{Exchange, Frame, Hello, RangeItems, RangeSums, Wanted, push_body};
 
 const T0: u64 = 1_800_000_000_000;
 
@@ -319,6 +320,50 @@ fn frames_of_every_variant() {
     frame("ack-resend", &golden!("frame-ack-resend"), &Frame::Ack { upto: cursor(70_003), resend: true });
     frame("ping", &golden!("frame-ping"), &Frame::Ping { at_ms: T0, sent: cursor(70_003) });
     frame("pong", &golden!("frame-pong"), &Frame::Pong { ping_at_ms: T0, at_ms: T0 + 41 });
+}
+
+#[test]
+fn frames_of_comparisons() {
+    let horizon = Horizon { before_s: T0 / 1000 - 5, alive_ms: T0 + 10_000 };
+    let exchange = Exchange { nonce: 0x0123_4567_89ab_cdef, horizon, shards: 4 };
+    let nonce = exchange.nonce;
+    let bucket = Bucket::of(T0 + 86_400_000, 86_400_000);
+    let sums = vec![(bucket, 0xfedc_ba98_7654_3210), (Bucket(1 << 63 | bucket.0), 1)];
+    frame("compare", &golden!("frame-compare"), &Frame::Compare { exchange, sums });
+    let buckets = vec![(bucket, Bytes(b"aaaabbbbccccdddd"))];
+    let differ = Frame::Differ { nonce, buckets, more: true, declined: false };
+    frame("differ", &golden!("frame-differ"), &differ);
+    let declined = Frame::Differ { nonce, buckets: Vec::new(), more: false, declined: true };
+    frame("differ-declined", &golden!("frame-differ-declined"), &declined);
+    let ranges = vec![RangeSums { bucket, bits: 1, sums: Bytes(b"aaaabbbb") }];
+    frame("narrow", &golden!("frame-narrow"), &Frame::Narrow { exchange, shard: 3, ranges });
+    let ranges = vec![RangeItems { bucket, bits: 1, range: 1, items: Bytes(b"id01sum1id02sum2") }];
+    frame("items", &golden!("frame-items"), &Frame::Items { nonce, shard: 3, ranges });
+    let wanted = vec![Wanted { bucket, ids: Bytes(b"id01id02") }];
+    frame("want", &golden!("frame-want"), &Frame::Want { exchange, shard: 3, wanted });
+    let mut bodies = Vec::new();
+    push_body(&encoded(&Record::Entry(Origin::Merged, entry_record(&settled()))), &mut bodies);
+    frame("repair", &golden!("frame-repair"), &Frame::Repair { bodies: Bytes(&bodies) });
+}
+
+/// What two regions sum up must be the same in every version that compares: another hash of a part would make every
+/// key of an upgraded region a difference.
+#[test]
+fn sums_of_parts() {
+    let keys = ClusterKeys { hash: [1; 16], tag: [2; 16] };
+    let digester = Digester::new(&keys);
+    let (claimed, settled) = (Entry::of_attempt(claim(300, 7)), settled());
+    let mut cells = Cells::default();
+    cells.update(&digester, keys.key_hash(b"pay:1"), &Entry::default(), &claimed);
+    cells.update(&digester, keys.key_hash(b"pay:1"), &claimed, &settled);
+    let listed = digester.conflict(&conflict(false));
+    cells.add(listed.0, listed.1, listed.2);
+    let line = |(bucket, sum): (Bucket, Sum)| {
+        let told = digester.told(7, &sum);
+        format!("{:016x}{:02x}{:032x}{told:016x}", bucket.0, sum.parts, sum.digest)
+    };
+    let lines: Vec<String> = cells.all().into_iter().map(line).collect();
+    assert_eq!(lines.concat(), hex(&golden!("digests")));
 }
 
 /// Tokens live as long as claims do, in whatever version's hands: their bytes and the tag are fixed.

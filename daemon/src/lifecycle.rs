@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use crdt::hash::ClusterKeys;
 use crdt::ids::{Incarnation, RegionId};
-use crdt::node::{Node, NodeConfig};
+use crdt::node::{ComparePace, Node, NodeConfig};
 use crdt::policy;
 use crdt::recovery::RecoveryConfig;
 use crdt::store::StoreConfig;
@@ -78,6 +78,7 @@ pub fn serve(config: &Config, alone: bool) -> anyhow::Result<()> {
             catch_up_wait_ms: config.catch_up_wait_ms,
             reach_wait_ms: REACH_WAIT_MS.min(config.catch_up_wait_ms),
             alone,
+            pace: ComparePace::default(),
         },
         memory,
         &store,

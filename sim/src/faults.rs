@@ -52,14 +52,13 @@ pub fn schedule(scenario: &Scenario) -> Vec<(u64, Fault)> {
         faults.push((0, Fault::Clock(region, Step::Calm)));
     }
     let menu = scenario.menu;
-    // One lost disk a run: nobody relays yet what a third region alone has kept.
     let kinds: [(bool, u64, Maker); 14] = [
         (menu.partitions, 5, partition),
         (menu.one_way, 5, one_way),
         (menu.resets, 5, reset),
         (menu.crashes, 5, crash),
         (menu.power, 5, power_loss),
-        (menu.disk_loss, 1, disk_loss),
+        (menu.disk_loss, 3, disk_loss),
         (menu.steps, 5, step),
         (menu.beyond, 5, beyond),
         (menu.slow_disks, 5, slow_disk),

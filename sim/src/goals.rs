@@ -97,11 +97,15 @@ pub enum Goal {
     QuotaRefused,
     /// Memory was full and a claim refused.
     MemoryRefused,
+    /// Two regions compared what they hold.
+    Compared,
+    /// A comparison brought what no stream had.
+    Repaired,
 }
 
 impl Goal {
     /// Every goal.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 47] = [
         Self::Granted,
         Self::GrantedAgain,
         Self::Takeover,
@@ -147,6 +151,8 @@ impl Goal {
         Self::ReplyDied,
         Self::QuotaRefused,
         Self::MemoryRefused,
+        Self::Compared,
+        Self::Repaired,
     ];
 
     /// Its name in reports.
@@ -197,6 +203,8 @@ impl Goal {
             Self::ReplyDied => "reply-died-with-its-region",
             Self::QuotaRefused => "quota-refused",
             Self::MemoryRefused => "memory-refused",
+            Self::Compared => "compared",
+            Self::Repaired => "repaired-by-comparison",
         }
     }
 }

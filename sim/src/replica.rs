@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use crdt::hash::ClusterKeys;
 use crdt::ids::{Fingerprint, Incarnation, RegionId};
 use crdt::journal::SegmentHeader;
-use crdt::node::{LogRead, Node, NodeConfig, ReadRequest};
+use crdt::node::{ComparePace, LogRead, Node, NodeConfig, ReadRequest};
 use crdt::policy::{Durable, OnLeaseEnd, Policies, Policy};
 use crdt::recovery::{Damage, RecoveryConfig};
 use crdt::request::{Claim, Reply, Request};
@@ -148,6 +148,8 @@ impl Replica {
             catch_up_wait_ms: 2_000,
             reach_wait_ms: 500,
             alone: false,
+            // Runs are short: so that what no stream brings is found within them.
+            pace: ComparePace { age_ms: 300, alive_ms: 300, every_ms: 200, again_ms: 50 },
         };
         let node = Node::new(config, recovered.memory, &recovered.store, wall);
         let replica = Self { store: recovered.store, node, scratch: Scratch::default(), peers };
@@ -285,6 +287,12 @@ impl Replica {
                 None => return listed,
             }
         }
+    }
+
+    /// INV-13: the first shard whose sums are not those of what it holds, in words.
+    pub fn wrong_digest(&self) -> Option<String> {
+        let wrong = (0..self.store.shards()).find_map(|shard| self.store.verify_digests(shard).err());
+        wrong.map(|mismatch| format!("{mismatch:?}"))
     }
 
     /// Digest of the living state at `wall`.

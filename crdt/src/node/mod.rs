@@ -19,6 +19,7 @@
 mod clocks;
 mod peer;
 mod receive;
+mod reconcile;
 mod send;
 mod state;
 
@@ -60,6 +61,32 @@ pub struct NodeConfig {
     pub reach_wait_ms: u64,
     /// A life that began without data it should have grants without having met a peer: the operator's word.
     pub alone: bool,
+    /// When peers are compared with.
+    pub pace: ComparePace,
+}
+
+/// When regions compare what they hold, and what of it (S7), in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ComparePace {
+    /// What is younger is left to the log.
+    pub age_ms: u64,
+    /// What dies within this time is left to die.
+    pub alive_ms: u64,
+    /// Between two comparisons with one peer.
+    pub every_ms: u64,
+    /// After one that found differences.
+    pub again_ms: u64,
+}
+
+impl Default for ComparePace {
+    fn default() -> Self {
+        Self {
+            age_ms: limits::COMPARE_AGE_MS,
+            alive_ms: limits::COMPARE_ALIVE_MS,
+            every_ms: limits::COMPARE_EVERY_MS,
+            again_ms: limits::COMPARE_AGAIN_MS,
+        }
+    }
 }
 
 /// What the log held of replication when this start began.
@@ -237,6 +264,7 @@ impl Node {
     pub fn handle_tick(&mut self, store: &Store, wall_ms: u64) {
         for peer in self.peers.values_mut() {
             peer.ping(wall_ms);
+            reconcile::tick(peer, store, &self.config.pace, wall_ms);
         }
         let oldest = self.peers.values().map(|peer| peer.last_heard_ms().unwrap_or(self.started_ms)).min();
         store.gate.set_oldest_word_ms(oldest.unwrap_or(0));

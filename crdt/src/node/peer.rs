@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::reconcile::Comparing;
 use super::state::StateWalk;
 use super::{LinkId, LogRead, ReadRequest};
 use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn, RegionId};
@@ -65,6 +66,10 @@ pub struct PeerView {
     pub refused: u64,
     /// Records merged that told us something new.
     pub applied: u64,
+    /// When both were last compared, Unix milliseconds.
+    pub compared_ms: Option<u64>,
+    /// Records that only a comparison brought us: in a healthy steady state none.
+    pub repaired: u64,
 }
 
 /// What we send, while a link is up.
@@ -121,6 +126,10 @@ pub(super) struct Link {
     pub(super) acks: VecDeque<(Cursor, Release)>,
     /// The last acknowledgement that left, to be said again in case it was lost.
     pub(super) last_ack: Option<Cursor>,
+    /// Anti-entropy over this link.
+    pub(super) comparing: Comparing,
+    /// The last frame was a comparison's: the log's turn.
+    pub(super) compared: bool,
 }
 
 /// See the module's text.
@@ -145,6 +154,8 @@ pub(super) struct Peer {
     bytes_in: u64,
     refused: u64,
     pub(super) applied: u64,
+    pub(super) compared_ms: Option<u64>,
+    pub(super) repaired: u64,
 }
 
 impl Peer {
@@ -165,6 +176,8 @@ impl Peer {
             bytes_in: 0,
             refused: 0,
             applied: 0,
+            compared_ms: None,
+            repaired: 0,
         }
     }
 
@@ -179,6 +192,8 @@ impl Peer {
             stalled: None,
             acks: VecDeque::new(),
             last_ack: None,
+            comparing: Comparing::default(),
+            compared: false,
         });
     }
 
@@ -309,6 +324,8 @@ impl Peer {
             last_heard_ms: self.last_heard_ms,
             refused: self.refused,
             applied: self.applied,
+            compared_ms: self.compared_ms,
+            repaired: self.repaired,
         }
     }
 }

@@ -2,14 +2,14 @@
 
 use super::peer::{Peer, Stall};
 use super::send::hello;
-use super::{FrameError, NodeConfig, NodeMemory, clocks};
+use super::{FrameError, NodeConfig, NodeMemory, clocks, reconcile};
 use crate::canary::{self, Bug};
 use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn};
 use crate::journal::Record;
 use crate::limits;
 use crate::policy::Durable;
 use crate::request::Reason;
-use crate::store::{MergeRefused, Release, Scratch, Store};
+use crate::store::{MergeRefused, Merged, Release, Scratch, Store};
 use crate::wire::{Bodies, Frame, Hello};
 
 /// Two resends are at least this far apart, in milliseconds: what is under way must have a chance.
@@ -52,6 +52,16 @@ impl Receiving<'_> {
                 clocks::sample(&mut peer.samples, ping_at_ms, at_ms, self.wall_ms);
                 Ok(())
             }
+            Frame::Repair { bodies } => {
+                let stalled = peer.link.as_ref().and_then(|link| link.stalled);
+                match self.merge(peer, Bodies::new(bodies))? {
+                    Some(merged) => peer.repaired += merged.applied as u64,
+                    // The next comparison finds it again; the log goes on as it did.
+                    None => peer.link.iter_mut().for_each(|link| link.stalled = stalled),
+                }
+                Ok(())
+            }
+            frame => Ok(reconcile::frame(peer, self.store, &frame, self.wall_ms)?),
         }
     }
 
@@ -166,27 +176,12 @@ impl Receiving<'_> {
             return Ok(());
         }
         let empty = bodies.clone().next().is_none();
-        let merged = match self.store.merge(bodies, peer.region, self.wall_ms, self.scratch) {
-            Ok(merged) => merged,
-            Err(MergeRefused::Ahead { .. }) => {
-                // S2: the link stalls; nothing acknowledged, nothing dropped, our clock does not move.
-                peer.stall(Stall::Clock);
-                return Ok(());
-            }
-            Err(MergeRefused::NoRoom) => {
-                // S6: likewise, until the disk has room again.
-                peer.stall(Stall::NoRoom);
-                return Ok(());
-            }
-            Err(refused) => return Err(refused.into()),
-        };
+        let Some(merged) = self.merge(peer, bodies)? else { return Ok(()) };
         peer.received = Some(last);
         // A walk over its map under way: what was held of its log before it is no use any more, and no frame of the
         // walk is worth remembering over a restart.
         peer.whole &= last.epoch.0 > 0;
         peer.applied += merged.applied as u64;
-        let newest = self.memory.newest_stamps.entry(peer.region).or_default();
-        *newest = merged.newest_of_sender.max(*newest);
         if let Some(link) = &mut peer.link {
             link.stalled = None;
         }
@@ -197,6 +192,28 @@ impl Receiving<'_> {
         self.acknowledge(peer, last, release);
         self.note_progress(peer);
         Ok(())
+    }
+
+    /// Merges what a peer sent; `None`: not now, for a reason that passes.
+    fn merge(&mut self, peer: &mut Peer, bodies: Bodies<'_>) -> Result<Option<Merged>, FrameError> {
+        match self.store.merge(bodies, peer.region, self.wall_ms, self.scratch) {
+            Ok(merged) => {
+                let newest = self.memory.newest_stamps.entry(peer.region).or_default();
+                *newest = merged.newest_of_sender.max(*newest);
+                Ok(Some(merged))
+            }
+            Err(MergeRefused::Ahead { .. }) => {
+                // S2: the link stalls; nothing acknowledged, nothing dropped, our clock does not move.
+                peer.stall(Stall::Clock);
+                Ok(None)
+            }
+            Err(MergeRefused::NoRoom) => {
+                // S6: likewise, until the disk has room again.
+                peer.stall(Stall::NoRoom);
+                Ok(None)
+            }
+            Err(refused) => Err(refused.into()),
+        }
     }
 
     fn log_cursor(&self, peer: &Peer, cursor: Cursor) -> Release {

@@ -36,7 +36,13 @@ pub(super) fn next_frame(config: &NodeConfig, peer: &mut Peer, store: &Store) ->
     let id = peer.link_id()?;
     release_acks(peer, store);
     let link = peer.link.as_mut()?;
-    let frame = link.control.pop_front().or_else(|| next_records(config, link.sending.as_mut()?, store))?;
+    let frame = link.control.pop_front().or_else(|| {
+        // By turns: neither waits for the other.
+        let first = if link.compared { None } else { link.comparing.next_frame(store) };
+        link.compared = first.is_some();
+        let records = |sending: &mut Sending| next_records(config, sending, store);
+        first.or_else(|| link.sending.as_mut().and_then(records)).or_else(|| link.comparing.next_frame(store))
+    })?;
     peer.bytes_out += frame.len() as u64;
     Some((id, frame))
 }

@@ -94,7 +94,7 @@ pub(super) fn next_frame(config: &NodeConfig, sending: &mut Sending, store: &Sto
 const FRAME_OVERHEAD_BYTES: usize = 128;
 
 /// How many of these bytes go into one frame: whole bodies, and at least one.
-fn frame_len(bodies: &[u8]) -> usize {
+pub(super) fn frame_len(bodies: &[u8]) -> usize {
     let mut len = 0;
     for body in Bodies::new(Bytes(bodies)).take(limits::FRAME_RECORDS_MAX) {
         let with = len + 4 + body.len();

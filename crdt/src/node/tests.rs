@@ -2,9 +2,10 @@
 //!
 //! [`harness`] holds every frame that leaves against what its sender has made durable (INV-8);
 //! [`streams`] follows one stream through losses, restarts and reads from disk, [`walks`] the feeding of a
-//! peer that the log cannot feed; [`copies`] and [`lives`] start regions from folders that are not what they
+//! peer that the log cannot feed, [`compares`] the search for what no stream brings; [`copies`] and [`lives`] start regions from folders that are not what they
 //! should be. Here stand the handshake, the gates and convergence under random faults.
 
+mod compares;
 mod copies;
 mod harness;
 mod lives;

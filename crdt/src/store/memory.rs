@@ -284,7 +284,7 @@ impl Store {
         for side in &self.sides {
             let side = lock(side);
             free_bytes += side.arena.unused();
-            tables_bytes += side.arena.tables();
+            tables_bytes += side.arena.tables() + side.watch.cells.bytes();
             parked += side.watch.waiters.capacity();
         }
         let memory = Memory {

@@ -172,7 +172,7 @@ impl Store {
                     return (false, Release::default());
                 }
                 if log_as.is_none() {
-                    return (self.conflicts.join(conflict).is_some(), Release::default());
+                    return (self.join_conflict(conflict).is_some(), Release::default());
                 }
                 match self.list_conflict(conflict, Origin::Merged) {
                     Some(lsn) => (true, Release { written: lsn, synced: 0 }),
@@ -224,6 +224,7 @@ impl Store {
             return Joined { news: !listed.is_empty(), listed, release: side.watch.seen };
         }
         pack(key, &joined, &mut scratch.state);
+        side.watch.cells.update(&self.digester, hash, &ours, &joined);
         if let Some(origin) = log_as {
             pack(key, theirs, &mut scratch.delta);
             let kind = journal::entry_kind(origin);

@@ -17,6 +17,7 @@
 
 mod arena;
 mod conflicts;
+mod digests;
 mod gate;
 mod memory;
 mod merge;
@@ -36,6 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arena::{Arena, Slot};
 pub use conflicts::ConflictPage;
+pub use digests::{Item, Mismatch};
 pub use gate::Gate;
 pub use memory::{Memory, Pressure, QuotaUse};
 pub use merge::{MergeRefused, Merged};
@@ -45,6 +47,7 @@ pub use run::{Ran, Scratch};
 pub use scan::{Inspected, ScanPage, Scanned};
 pub use tail::{Batch, Release, RingRead, Tail};
 
+use crate::digest::{Cells, Digester};
 use crate::hash::{ClusterKeys, IdentityBuild, KeyHash};
 use crate::hlc::{Clock, Stamp};
 use crate::ids::{Incarnation, Lsn, RegionId};
@@ -79,13 +82,15 @@ struct Side {
     watch: Watch,
 }
 
-/// What a shard's readers must wait for, and who waits for it.
+/// What goes with a shard's records: what readers must wait for, who waits, and their sums.
 #[derive(Debug, Default)]
 struct Watch {
     /// The newest record of this shard's keys in the log, and the newest that is to be synced: what
     /// any reply that saw this shard waits for (S6).
     seen: Release,
     waiters: Vec<(KeyHash, Ticket)>,
+    /// Changed with every record, under the same lock (INV-13).
+    cells: Cells,
 }
 
 /// See the module's text.
@@ -94,6 +99,7 @@ pub struct Store {
     config: StoreConfig,
     index: DashMap<KeyHash, Slot, IdentityBuild>,
     sides: Box<[Mutex<Side>]>,
+    digester: Digester,
     clock: Clock,
     tail: Tail,
     rules: RwLock<memory::Rules>,
@@ -134,6 +140,7 @@ impl Store {
         Self {
             index,
             sides,
+            digester: Digester::new(&config.keys),
             clock: Clock::starting_after(floor),
             tail: Tail::new(next_lsn, config.ring_bytes_max),
             rules: RwLock::new(memory::Rules::new(policies)),

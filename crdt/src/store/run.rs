@@ -149,7 +149,7 @@ impl Store {
             let news = if logged {
                 self.list_conflict(conflict, Origin::Own).is_some()
             } else {
-                self.conflicts.join(conflict).is_some()
+                self.join_conflict(conflict).is_some()
             };
             if news {
                 listed.push(id);
@@ -160,7 +160,7 @@ impl Store {
 
     pub(super) fn list_conflict(&self, conflict: conflict::Conflict, origin: Origin) -> Option<Lsn> {
         let expires_at = conflict.expires_at;
-        let changed = self.conflicts.join(conflict)?;
+        let changed = self.join_conflict(conflict)?;
         let mut body = Vec::new();
         Record::Conflict(origin, changed).encode(&mut body);
         let (kind, payload) = body.split_first()?;
@@ -264,12 +264,14 @@ impl Operation<'_, '_> {
             // The common case: the delta is the state.
             scratch.state.clear();
             scratch.state.extend_from_slice(&scratch.delta);
+            watch.cells.update(&store.digester, self.hash, entry, delta);
         } else {
             let union = entry.clone().union(delta);
             store.list_losers(key, &union, self.policy, true);
             let mut joined = union.settled();
             joined.drop_dead(store.death_now_ms(self.wall_ms), store.config.max_drift_ms);
             pack(key, &joined, &mut scratch.state);
+            watch.cells.update(&store.digester, self.hash, entry, &joined);
             watch.seen.join(release(store.tail.appended(), Durable::Interval));
         }
         store.wake(watch, self.hash);

@@ -32,6 +32,11 @@ impl Store {
         (hash.low64() << 7 >> (64 - bits)) as usize
     }
 
+    /// As [`Store::shard_of`], of a key.
+    pub(super) fn shard_of_key(&self, key: &[u8]) -> usize {
+        self.shard_of(self.config.keys.key_hash(key))
+    }
+
     /// Calls `take` with the whole state of the key with this hash; `None` where there is none.
     pub(crate) fn with_state<T>(&self, hash: KeyHash, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let slot = self.index.get(&hash)?;
@@ -62,7 +67,7 @@ impl Store {
         }
         visit(&entry);
         self.clock.observe(entry.newest_stamp());
-        if self.load_new(read.key.0, record) {
+        if self.load_new(read.key.0, &entry, record) {
             return Ok(());
         }
         // A later run, or one of another class, holds it too.
@@ -72,13 +77,14 @@ impl Store {
     }
 
     /// Puts back a state as it stands where nothing is known of its key yet; whether that was so.
-    fn load_new(&self, key: &[u8], record: &[u8]) -> bool {
+    fn load_new(&self, key: &[u8], entry: &Entry<'_>, record: &[u8]) -> bool {
         let rules = self.rules();
         let hash = self.config.keys.key_hash(key);
         let IndexEntry::Vacant(vacant) = self.index.entry(hash) else { return false };
         let side = &mut *self.side(hash);
         let before = side.booked();
         vacant.insert(side.arena.insert(record));
+        side.watch.cells.update(&self.digester, hash, &Entry::default(), entry);
         self.account(side, before, 1, rules.of_key(key).1);
         true
     }
@@ -119,7 +125,7 @@ impl Store {
 
 /// The record itself where it fits into a body; else one record a part: the whole of a contested key may
 /// exceed the bound.
-fn for_each_part(record: &[u8], mut take: impl FnMut(&[u8])) {
+pub(super) fn for_each_part(record: &[u8], mut take: impl FnMut(&[u8])) {
     if record.len() < limits::RECORD_BYTES_MAX {
         return take(record);
     }

@@ -61,12 +61,14 @@ impl Store {
     fn sweep_key(&self, hash: KeyHash, now_ms: u64) -> bool {
         let rules = self.rules();
         let IndexEntry::Occupied(mut occupied) = self.index.entry(hash) else { return false };
-        let mut side = self.side(hash);
+        let side = &mut *self.side(hash);
         let slot = *occupied.get();
         let mut record = Vec::new();
         let used = {
-            let (key, mut entry) = unpack(side.arena.get(slot));
+            let (key, stored) = unpack(side.arena.get(slot));
+            let mut entry = stored.clone();
             entry.drop_dead(now_ms, self.config.max_drift_ms);
+            side.watch.cells.update(&self.digester, hash, &stored, &entry);
             if !entry.is_empty() {
                 pack(key, &entry, &mut record);
             }
@@ -75,11 +77,11 @@ impl Store {
         let before = side.booked();
         if !record.is_empty() {
             *occupied.get_mut() = side.arena.replace(slot, &record);
-            self.account(&side, before, 0, used);
+            self.account(side, before, 0, used);
             return false;
         }
         side.arena.remove(slot);
-        self.account(&side, before, -1, used);
+        self.account(side, before, -1, used);
         self.wake(&mut side.watch, hash);
         occupied.remove();
         true

@@ -8,11 +8,8 @@
 //! What a crash may have undone, and what has expired, may be there or not: it enters the model only
 //! if some region still shows it. Everything else accepted must be everywhere.
 //!
-//! Two allowances. What a region accepted before it lost its disk, and had told to some peers only, is
-//! not relayed between those that remain (that is anti-entropy's work): about a key of which such a
-//! part is in some regions and not in others, regions may differ, and about a line of CONFLICTS whose
-//! outcomes have expired since. And: a part that expired while
-//! another part keeps its key alive died whole where it was alone and lives on where it was not (S3
+//! What a region accepted before it lost its disk, and had told to some peers only, anti-entropy brings to the
+//! others. One allowance: a part that expired while another part keeps its key alive died whole where it was alone and lives on where it was not (S3
 //! Expiry). Regions may differ about such a key until all of it has expired, so its winner and its
 //! equality are not judged; what is unexpired of it is.
 //!
@@ -68,14 +65,8 @@ pub struct Ending {
 /// Judges the end of a run.
 pub fn check(ledger: &Ledger, finals: &[Final], keys: usize, ending: Ending) -> Result<(), Violation> {
     let mut digests = true;
-    let mut stranded = Vec::new();
     for key in 0..keys {
         let model = check_presence(ledger, finals, key, ending)?;
-        if is_stranded(ledger, finals, key) {
-            stranded.push(key);
-            digests = false;
-            continue;
-        }
         check_losers(ledger, &model, finals, key, ending)?;
         if half_dead(ledger, &model, key, ending) {
             digests = false;
@@ -84,14 +75,8 @@ pub fn check(ledger: &Ledger, finals: &[Final], keys: usize, ending: Ending) -> 
         check_winner(&model, finals, key, ending)?;
         check_same(&model, finals, key, ending)?;
     }
-    check_lists(ledger, finals, &stranded, ending)?;
+    check_lists(finals, ending)?;
     if digests { check_digests(finals, ending) } else { Ok(()) }
-}
-
-/// A part whose region lost its disk is in some regions and not in others.
-fn is_stranded(ledger: &Ledger, finals: &[Final], key: Key) -> bool {
-    let everywhere = |a: &Accepted| finals.iter().all(|end| covers(&end.views[key], &a.part));
-    ledger.of_key(key).any(|accepted| accepted.wiped && !everywhere(accepted))
 }
 
 /// Some part has expired, was not superseded by a later claim, and another part lives.
@@ -273,20 +258,11 @@ fn may_be_listed(all: &[OutcomeFact], forgotten: u64, conflict: &ConflictFact) -
 }
 
 /// "alike in every region": the same lines, and no line twice.
-fn check_lists(ledger: &Ledger, finals: &[Final], stranded: &[Key], ending: Ending) -> Result<(), Violation> {
+fn check_lists(finals: &[Final], ending: Ending) -> Result<(), Violation> {
     let Some((first, others)) = finals.split_first() else { return Ok(()) };
     let same = |a: &ConflictFact, b: &ConflictFact| (a.key, a.loser, a.region) == (b.key, b.loser, b.region);
-    // A line whose outcomes have expired can only be fetched, and the region that had derived it may have
-    // lost its disk before it told everybody.
-    let spared = |c: &ConflictFact| {
-        let alive = |a: &Accepted| {
-            let its = matches!(&a.part, Part::Outcome(o) if o.claim == c.loser && o.region == c.region);
-            its && unexpired(&a.part, ending)
-        };
-        stranded.contains(&c.key) || (ledger.lost_a_disk() && !ledger.of_key(c.key).any(alive))
-    };
     for other in others {
-        let unlike = |b: &Final, c: &ConflictFact| !b.conflicts.contains(c) && !spared(c);
+        let unlike = |b: &Final, c: &ConflictFact| !b.conflicts.contains(c);
         let missing = |a: &Final, b: &Final| a.conflicts.iter().find(|c| unlike(b, c)).cloned();
         let differs = missing(first, other).map(|c| (c, first, other));
         let differs = differs.or_else(|| missing(other, first).map(|c| (c, other, first)));

@@ -25,8 +25,6 @@ pub struct Accepted {
     pub at_us: u64,
     /// The log position was lost in a crash.
     pub doubtful: bool,
-    /// Its region has lost its disk since.
-    pub wiped: bool,
     /// Somebody was told.
     pub acknowledged: bool,
 }
@@ -39,7 +37,6 @@ pub struct Ledger {
     recent: BTreeMap<Region, Vec<usize>>,
     /// By key: indices into `accepted`.
     by_key: BTreeMap<Key, Vec<usize>>,
-    lost_a_disk: bool,
 }
 
 impl Ledger {
@@ -59,18 +56,11 @@ impl Ledger {
         }
     }
 
-    /// Some region has lost its disk in this run.
-    pub const fn lost_a_disk(&self) -> bool {
-        self.lost_a_disk
-    }
-
     /// The region lost its disk: whether anything it accepted has survived is for the others to show.
     pub fn wipe(&mut self, region: Region) {
-        self.lost_a_disk = true;
         self.recent.remove(&region);
         for accepted in self.accepted.iter_mut().filter(|accepted| accepted.region == region) {
             accepted.doubtful = true;
-            accepted.wiped = true;
             accepted.lsn = 0;
         }
     }

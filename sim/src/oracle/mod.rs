@@ -121,9 +121,9 @@ impl Oracle {
         })?;
         let wrote = !parts.is_empty();
         for part in parts {
-            let (doubtful, wiped, acknowledged) = (false, false, false);
+            let (doubtful, acknowledged) = (false, false);
             let lsn = lsn_after;
-            self.ledger.add(Accepted { key, region, lsn, part, at_us, doubtful, wiped, acknowledged });
+            self.ledger.add(Accepted { key, region, lsn, part, at_us, doubtful, acknowledged });
         }
         let needs = if wrote { lsn_after } else { saw };
         // UNAVAILABLE, EXPIRED and a bad tag depend on no state of the key.

@@ -63,6 +63,8 @@ pub mod clause {
     pub const INV_11: &str = "An outcome is never served for another fingerprint.";
     /// Death.
     pub const INV_12: &str = "Nothing dies before its retention or comes back after it, within `max_drift`.";
+    /// Sums.
+    pub const INV_13: &str = "The digest equals one recomputed from the map, at any instant.";
     /// Numbers.
     pub const INV_16: &str = "No incarnation, log epoch or sequence is ever reused.";
     /// Liveness.

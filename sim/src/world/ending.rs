@@ -87,6 +87,14 @@ impl World {
             let views = self.scenario.keys.iter().map(|key| replica.view(key)).collect();
             let conflicts = replica.conflicts(&self.scenario.keys);
             let digest = replica.digest(now);
+            for peer in replica.node().peers(replica.store()) {
+                if peer.compared_ms.is_some() {
+                    self.goals.reach(Goal::Compared);
+                }
+                if peer.repaired > 0 {
+                    self.goals.reach(Goal::Repaired);
+                }
+            }
             if !conflicts.is_empty() {
                 self.goals.reach(Goal::DoubleExecution);
             }

@@ -22,7 +22,7 @@ use crate::goals::Goal;
 use crate::limits;
 use crate::oracle::facts::{Lsn, Millis, Region};
 use crate::oracle::sight::Look;
-use crate::oracle::violation::Violation;
+use crate::oracle::violation::{Violation, clause};
 use crate::random::{Dice, Stream};
 use crate::replica::{self, Replica};
 use crate::scenario::Scenario;
@@ -192,6 +192,9 @@ impl World {
     pub(super) fn pump(&mut self, at: usize) -> Result<(), Violation> {
         let life = self.sites[at].life;
         self.send_frames(at)?;
+        if self.trace.lines().is_multiple_of(limits::DIGEST_EVERY) {
+            self.check_digest(at)?;
+        }
         let site = &mut self.sites[at];
         let Some(replica) = site.replica.as_mut() else { return Ok(()) };
         let mut reads = Vec::new();
@@ -208,6 +211,15 @@ impl World {
         self.begin_write(at);
         self.begin_sync(at);
         self.release(at)
+    }
+
+    /// INV-13: "The digest equals one recomputed from the map, at any instant."
+    fn check_digest(&self, at: usize) -> Result<(), Violation> {
+        let Some(wrong) = self.sites[at].replica.as_ref().and_then(Replica::wrong_digest) else {
+            return Ok(());
+        };
+        let story = [format!("r{} keeps sums that are not those of its map", at + 1), wrong];
+        Err(self.violation("INV-13", clause::INV_13, &[at], story))
     }
 
     fn begin_write(&mut self, at: usize) {

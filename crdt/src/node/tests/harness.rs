@@ -11,7 +11,7 @@ use crate::entry::Entry;
 use crate::hash::ClusterKeys;
 use crate::ids::{Incarnation, Lsn, RegionId};
 use crate::journal::{HEADER_BYTES, Origin, Record, Records, SegmentHeader};
-use crate::node::{FrameError, LinkId, LogRead, Node, NodeConfig};
+use crate::node::{ComparePace, FrameError, LinkId, LogRead, Node, NodeConfig};
 use crate::policy::{Durable, Policies, Policy};
 use crate::recovery::{Recovered, Recovery, RecoveryConfig};
 use crate::request::{Claim, Reply, Request};
@@ -126,6 +126,7 @@ impl Replica {
             catch_up_wait_ms: with.catch_up_wait_ms,
             reach_wait_ms: with.reach_wait_ms,
             alone: with.alone,
+            pace: ComparePace::default(),
         };
         let node = Node::new(config, memory, &store, with.wall_ms);
         let mut replica = Self {

@@ -49,6 +49,8 @@ fn file_of(damage: &Damage) -> &str {
         Damage::Header { file, .. } | Damage::Foreign { file, .. } | Damage::Manifest { file, .. } => file,
         Damage::Record { segment, .. } | Damage::Gap { segment, .. } => segment,
         Damage::Run { run, .. } => run,
+        Damage::Name { segment, .. } => segment,
+        Damage::NoManifest { file } => file,
     }
 }
 
