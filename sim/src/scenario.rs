@@ -100,6 +100,8 @@ pub struct Scenario {
     pub keep_bytes: usize,
     /// Memory of a region that is soon full, bytes (S6).
     pub tight_memory_bytes: Option<usize>,
+    /// Two regions that never see each other, healing or not: what one accepts reaches the other around.
+    pub severed: Option<(usize, usize)>,
 }
 
 impl Scenario {
@@ -134,6 +136,7 @@ impl Scenario {
             rotate_after_ms: 0,
             keep_bytes: 0,
             tight_memory_bytes: None,
+            severed: None,
         };
         scenario.menu = disk_menu(scenario.menu, &mut dice);
         scenario.rotate_after_ms = *dice.pick(&[300, 1_000, 5_000, 60_000]);
@@ -157,6 +160,10 @@ impl Scenario {
             // The ring is a part of the memory, so it must be small, too.
             self.ring_bytes = 4 * 1024;
             self.tight_memory_bytes = Some(dice.between(8, 14) as usize * 1024);
+        }
+        if self.regions > 2 && dice.chance(120) {
+            let a = dice.below(self.regions as u64 - 1) as usize;
+            self.severed = Some((a, a + 1 + dice.below((self.regions - 1 - a) as u64) as usize));
         }
         self
     }
@@ -239,7 +246,7 @@ mod tests {
 
     #[test]
     fn every_scenario_is_lawful_and_all_kinds_of_fault_occur() {
-        let mut met = [0u32; 6];
+        let mut met = [0u32; 7];
         for seed in 0..500 {
             let scenario = Scenario::draw(seed);
             for namespace in &scenario.namespaces {
@@ -250,6 +257,7 @@ mod tests {
             let menu = scenario.menu;
             let bounded = scenario.namespaces.iter().any(|namespace| namespace.max_keys.is_some());
             let tight = scenario.tight_memory_bytes.is_some();
+            let severed = scenario.severed.inspect(|(a, b)| assert!(a < b && *b < scenario.regions));
             for (count, on) in met.iter_mut().zip([
                 menu.partitions,
                 menu.power,
@@ -257,6 +265,7 @@ mod tests {
                 menu == Menu::default(),
                 bounded,
                 tight,
+                severed.is_some(),
             ]) {
                 *count += u32::from(on);
             }

@@ -53,6 +53,7 @@ impl World {
         let now_us = self.now_us();
         self.trace.event(now_us, "heal", &[]);
         self.network.heal(self.scenario.calm());
+        self.sever();
         for at in 0..self.scenario.regions {
             let site = &mut self.sites[at];
             site.slow = 1;

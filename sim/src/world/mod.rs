@@ -141,6 +141,7 @@ impl World {
     }
 
     fn schedule_beginnings(&mut self) {
+        self.sever();
         for (at_us, fault) in schedule(&self.scenario) {
             self.heap.at(at_us, Event::Fault(fault));
         }
@@ -154,6 +155,14 @@ impl World {
         for client in 0..self.scenario.clients {
             let delay_us = self.dice.between(30_000, 300_000);
             self.heap.at(delay_us, Event::Turn { client });
+        }
+    }
+
+    /// Cuts the link that never heals.
+    fn sever(&mut self) {
+        if let Some((a, b)) = self.scenario.severed {
+            self.network.cut(a, b, true);
+            self.network.cut(b, a, true);
         }
     }
 
