@@ -119,6 +119,8 @@ pub const PEER_ACKS_PENDING_MAX: usize = 64;
 pub const PEER_OUTBOX_FRAMES_MAX: usize = 64;
 /// Peers one region may have (regions less one).
 pub const PEERS_MAX: usize = 63;
+/// Moments of the log remembered a peer, to tell how long ago what it lacks was written.
+pub const LAG_MOMENTS_MAX: usize = 256;
 /// Pings between peers, in milliseconds.
 pub const PING_EVERY_MS: u64 = 500;
 /// Region and cluster names in a hello, in bytes.

@@ -17,6 +17,7 @@
 //! wait for another.
 
 mod clocks;
+mod lag;
 mod peer;
 mod receive;
 mod reconcile;
@@ -264,6 +265,7 @@ impl Node {
     pub fn handle_tick(&mut self, store: &Store, wall_ms: u64) {
         for peer in self.peers.values_mut() {
             peer.ping(wall_ms);
+            peer.lag.note(store.tail().written(), peer.acked_seq, wall_ms);
             reconcile::tick(peer, store, &self.config.pace, wall_ms);
         }
         let oldest = self.peers.values().map(|peer| peer.last_heard_ms().unwrap_or(self.started_ms)).min();

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::lag::Lag;
 use super::reconcile::Comparing;
 use super::state::StateWalk;
 use super::{LinkId, LogRead, ReadRequest};
@@ -52,6 +53,8 @@ pub struct PeerView {
     pub offset_ms: Option<i64>,
     /// Records of our log that it has not acknowledged.
     pub lag_records: u64,
+    /// How long ago the oldest of these was written as of the last tick, in milliseconds, to a tick's interval; 0 where there are none.
+    pub lag_ms: u64,
     /// Our record up to which it holds everything durably.
     pub acked_seq: Lsn,
     /// Its record up to which we hold everything.
@@ -156,6 +159,7 @@ pub(super) struct Peer {
     pub(super) applied: u64,
     pub(super) compared_ms: Option<u64>,
     pub(super) repaired: u64,
+    pub(super) lag: Lag,
 }
 
 impl Peer {
@@ -178,6 +182,7 @@ impl Peer {
             applied: 0,
             compared_ms: None,
             repaired: 0,
+            lag: Lag::default(),
         }
     }
 
@@ -317,6 +322,7 @@ impl Peer {
             rtt_ms: best.map(|sample| sample.rtt_ms),
             offset_ms: best.map(|sample| sample.offset_ms),
             lag_records: tip.saturating_sub(self.acked_seq),
+            lag_ms: if self.acked_seq >= tip { 0 } else { self.lag.ms(self.acked_seq) },
             acked_seq: self.acked_seq,
             received_seq: self.received.map_or(0, |cursor| cursor.lsn),
             bytes_out: self.bytes_out,

@@ -18,6 +18,7 @@ pub mod complete;
 pub mod config_init;
 pub mod conflicts;
 pub mod demo;
+pub mod digest;
 pub mod exit;
 pub mod forget;
 pub mod get;
@@ -90,6 +91,8 @@ commands! {
     Status(status::StatusArgs) => client::run,
     /// Show the links to other regions
     Peers(peers::PeersArgs) => client::run,
+    /// Check the sums by which regions find what differs
+    Digest(digest::DigestArgs) => client::run,
     /// Cut or heal the link to a region (admin)
     Peer(peer::PeerArgs) => client::run,
     /// Run the daemon of one region

@@ -31,8 +31,9 @@ impl ClientCommand for PeersArgs {
             page.line("no peers: this region runs alone");
         }
         let columns =
-            ["region", "state", "address", "rtt_ms", "offset_ms", "lag_records", "bytes_out", "bytes_in"];
-        page.table(peers, &[&columns[..], &["last_heard_ms"]].concat());
+            ["region", "state", "address", "rtt_ms", "offset_ms", "lag_records", "lag_ms", "bytes_out"];
+        let more = ["bytes_in", "last_heard_ms", "compared_ago_ms", "repaired"];
+        page.table(peers, &[&columns[..], &more[..]].concat());
         for peer in peers {
             let text = |name| peer.field(name).and_then(Value::as_bytes).map(printable);
             if let (Some(region), Some(error)) = (text("region"), text("last_error")) {

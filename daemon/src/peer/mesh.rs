@@ -347,6 +347,9 @@ impl Running {
         let views = self.node.peers(&self.shared.driver.store);
         let stalled: Vec<_> =
             views.iter().filter(|view| view.state == LinkState::Stalled).map(|view| view.region).collect();
+        for view in &views {
+            super::gauges::set(&self.shared.names.name(view.region), view, wall_ms());
+        }
         if stalled != self.said.1 {
             for region in stalled.iter().filter(|region| !self.said.1.contains(region)) {
                 tracing::error!(

@@ -1,6 +1,7 @@
 //! The peers: certificates, transport, and the thread that moves frames for `crdt::node` (S7).
 
 pub mod ca;
+mod gauges;
 pub mod limits;
 mod link;
 pub mod mesh;

@@ -5,6 +5,7 @@
 
 mod args;
 mod connection;
+mod digest;
 pub mod limits;
 mod native;
 mod reply;

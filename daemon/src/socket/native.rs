@@ -7,7 +7,7 @@ use crdt::store::{Ran, Release, Scratch, Ticket};
 use super::args::{self, BadArgs, is};
 use super::server::Shared;
 use super::session::{Handled, Session};
-use super::{reply, show};
+use super::{digest, reply, show};
 use crate::config::{Grants, Role};
 use crate::resp::encode::Encoder;
 
@@ -148,6 +148,9 @@ impl Caller<'_> {
         }
         if is(command, b"STATUS") {
             return self.look(everywhere, out, |out| show::status(shared, args, out));
+        }
+        if is(command, b"DIGEST") {
+            return self.look(everywhere, out, |out| digest::digest(shared, args, out));
         }
         if is(command, b"PEERS") {
             if self.refused(Role::Read, everywhere, out) {

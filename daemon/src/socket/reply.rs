@@ -21,8 +21,13 @@ impl RegionNames {
     pub fn field(&self, out: &mut Encoder<'_>, name: &str, region: RegionId) {
         match self.0.get(&region) {
             Some(known) => out.field_bulk(name, known.as_bytes()),
-            None => out.field_bulk(name, format!("region-{}", region.0).as_bytes()),
+            None => out.field_bulk(name, self.name(region).as_bytes()),
         }
+    }
+
+    /// As [`Self::field`].
+    pub fn name(&self, region: RegionId) -> String {
+        self.0.get(&region).cloned().unwrap_or_else(|| format!("region-{}", region.0))
     }
 
     /// The number of a region by its name.

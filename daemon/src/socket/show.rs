@@ -280,7 +280,7 @@ pub fn peers(peers: &[PeerStatus], shared: &Shared, out: &mut Encoder<'_>) {
     out.field_array("peers", peers.len());
     for peer in peers {
         let view = &peer.view;
-        out.map(15);
+        out.map(18);
         shared.names.field(out, "region", view.region);
         out.field_uint("region_id", u64::from(view.region.0));
         out.field_bulk("address", peer.address.as_bytes());
@@ -296,7 +296,13 @@ pub fn peers(peers: &[PeerStatus], shared: &Shared, out: &mut Encoder<'_>) {
         out.field_uint("lag_records", view.lag_records);
         out.field_uint("acked_seq", view.acked_seq);
         out.field_uint("received_seq", view.received_seq);
+        out.field_uint("lag_ms", view.lag_ms);
         out.field_uint("applied", view.applied);
+        match view.compared_ms {
+            Some(at_ms) => out.field_uint("compared_ago_ms", wall_ms().saturating_sub(at_ms)),
+            None => out.field_null("compared_ago_ms"),
+        }
+        out.field_uint("repaired", view.repaired);
         out.field_uint("bytes_out", view.bytes_out);
         out.field_uint("bytes_in", view.bytes_in);
         match view.last_heard_ms {
