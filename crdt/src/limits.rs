@@ -100,7 +100,7 @@ pub const COMPARE_BUCKETS_A_FRAME: usize = 16;
 /// A shard is divided into at most 2^this ranges.
 pub const COMPARE_BITS_MAX: u32 = 12;
 /// Shards that are being narrowed with one peer at once.
-pub const COMPARE_WINDOW: usize = 16;
+pub const COMPARE_WINDOW: usize = 64;
 /// Cells, of one bucket and shard, that one comparison goes into; the next finds the others.
 pub const COMPARE_CELLS_MAX: usize = 65_536;
 /// Questions of one peer that wait for their answers; more end its link.
