@@ -32,6 +32,7 @@ use crate::conflict::Conflict;
 use crate::entry::{Attempt, Entry, Outcome};
 use crate::hash::{ClusterKeys, KeyHash};
 use crate::hlc::Stamp;
+use crate::ids::{Incarnation, RegionId};
 use crate::limits;
 
 /// Which parts are summed up together: those whose expiry falls into one step, in steps of one width.
@@ -75,28 +76,28 @@ pub struct Part {
     bytes: [u8; PART_BYTES],
 }
 
-const PART_BYTES: usize = 56;
-const ATTEMPT: u8 = 1;
-const OUTCOME: u8 = 2;
-const FORGOTTEN: u8 = 3;
+const PART_BYTES: usize = 48;
+/// Kinds of parts, in the top byte of their second field.
+const ATTEMPT: u64 = 1 << 56;
+const OUTCOME: u64 = 2 << 56;
+const FORGOTTEN: u64 = 3 << 56;
 
 impl Part {
-    fn new(kind: u8, stamp: Stamp, expires_at: u64, lifetime_ms: u64, fields: [u64; 6]) -> Self {
+    fn new(stamp: Stamp, expires_at: u64, lifetime_ms: u64, fields: [u64; 6]) -> Self {
         let mut bytes = [0; PART_BYTES];
         for (field, into) in fields.iter().zip(bytes.chunks_exact_mut(8)) {
             into.copy_from_slice(&field.to_le_bytes());
         }
-        bytes[48] = kind;
         Self { bucket: Bucket::of(expires_at, lifetime_ms), second: stamp.ms() / 1000, bytes }
     }
 
     fn of_attempt(attempt: &Attempt<'_>) -> Self {
         let id = attempt.id;
-        let who = u64::from(id.incarnation.0) << 32 | u64::from(id.region.0) << 8 | attempt.phase as u64;
+        let who = ATTEMPT | who(id.region, id.incarnation) << 8 | attempt.phase as u64;
         let fields =
             [id.stamp.bits(), who, attempt.lease_until, attempt.abandoned_lease, attempt.expires_at, 0];
         let lifetime_ms = attempt.expires_at.saturating_sub(id.stamp.ms());
-        Self::new(ATTEMPT, id.stamp, attempt.expires_at, lifetime_ms, fields)
+        Self::new(id.stamp, attempt.expires_at, lifetime_ms, fields)
     }
 
     fn of_outcome(outcome: &Outcome<'_>) -> Self {
@@ -104,20 +105,20 @@ impl Part {
         let flags = u64::from(outcome.majority) << 1 | u64::from(outcome.compensated);
         let fields = [
             claim.stamp.bits(),
-            u64::from(claim.incarnation.0) << 32 | u64::from(claim.region.0),
+            OUTCOME | who(claim.region, claim.incarnation) << 8 | flags,
             outcome.completed.bits(),
-            u64::from(outcome.incarnation.0) << 32 | u64::from(outcome.region.0) << 8 | flags,
+            who(outcome.region, outcome.incarnation),
             outcome.expires_at,
             outcome.bytes.len() as u64,
         ];
         let lifetime_ms = outcome.expires_at.saturating_sub(claim.stamp.ms());
-        Self::new(OUTCOME, outcome.completed, outcome.expires_at, lifetime_ms, fields)
+        Self::new(outcome.completed, outcome.expires_at, lifetime_ms, fields)
     }
 
     fn of_forgotten(forgotten: Stamp) -> Self {
         let expires_at = forgotten.ms().saturating_add(limits::FORGOTTEN_KEPT_MS);
-        let fields = [forgotten.bits(), 0, 0, 0, 0, 0];
-        Self::new(FORGOTTEN, forgotten, expires_at, limits::FORGOTTEN_KEPT_MS, fields)
+        let fields = [forgotten.bits(), FORGOTTEN, 0, 0, 0, 0];
+        Self::new(forgotten, expires_at, limits::FORGOTTEN_KEPT_MS, fields)
     }
 
     /// All parts of an entry.
@@ -126,6 +127,33 @@ impl Part {
         let attempts = entry.attempts.iter().map(Self::of_attempt);
         attempts.chain(entry.outcomes.iter().map(Self::of_outcome)).chain(forgotten)
     }
+}
+
+/// A region's life, in 48 bits.
+fn who(region: RegionId, incarnation: Incarnation) -> u64 {
+    u64::from(incarnation.0) << 16 | u64::from(region.0)
+}
+
+/// Those of `these` that are not in `others`.
+fn without<'p, P>(
+    these: &'p [P],
+    others: &'p [P],
+    same: impl Fn(&P, &P) -> bool + Copy + 'p,
+) -> impl Iterator<Item = &'p P> {
+    these.iter().filter(move |this| !others.iter().any(|other| same(this, other)))
+}
+
+/// Whether they make one part.
+fn same_attempt(a: &Attempt<'_>, b: &Attempt<'_>) -> bool {
+    let fields = |a: &Attempt<'_>| (a.id, a.phase, a.lease_until, a.abandoned_lease, a.expires_at);
+    fields(a) == fields(b)
+}
+
+/// Whether they make one part.
+fn same_outcome(a: &Outcome<'_>, b: &Outcome<'_>) -> bool {
+    let flags = |o: &Outcome<'_>| (o.majority, o.compensated, o.region, o.incarnation);
+    let fields = |o: &Outcome<'_>| (o.claim, o.completed, o.expires_at, o.bytes.len());
+    flags(a) == flags(b) && fields(a) == fields(b)
 }
 
 /// Makes the hashes; keyed, so that nobody outside the cluster can choose parts whose sums are equal.
@@ -143,11 +171,9 @@ impl Digester {
 
     /// The hash of one part of the entry of a key.
     pub fn part(&self, hash: KeyHash, part: &Part) -> u128 {
-        let mut bytes = [0; PART_BYTES + 12];
+        let mut bytes = [0; PART_BYTES + 8];
         bytes[..PART_BYTES].copy_from_slice(&part.bytes);
-        for (word, into) in hash.0.iter().zip(bytes[PART_BYTES..].chunks_exact_mut(4)) {
-            into.copy_from_slice(&word.to_le_bytes());
-        }
+        bytes[PART_BYTES..].copy_from_slice(&hash.low64().to_le_bytes());
         self.hash(&bytes)
     }
 
@@ -249,12 +275,19 @@ pub struct Cells {
 impl Cells {
     /// The entry of the key with this hash has changed.
     pub fn update(&mut self, digester: &Digester, hash: KeyHash, old: &Entry<'_>, new: &Entry<'_>) {
-        for part in Part::all(old).filter(|part| !Part::all(new).any(|other| other == *part)) {
-            self.remove(part.bucket, part.second, digester.part(hash, &part));
-        }
-        for part in Part::all(new).filter(|part| !Part::all(old).any(|other| other == *part)) {
-            self.add(part.bucket, part.second, digester.part(hash, &part));
-        }
+        // Parts are made of what has changed only: this is on the way of every operation.
+        let attempts = (&old.attempts[..], &new.attempts[..]);
+        let outcomes = (&old.outcomes[..], &new.outcomes[..]);
+        let forgotten = |entry: &Entry<'_>| Some(entry.forgotten).filter(|stamp| *stamp != Stamp::ZERO);
+        let (was, is) = (forgotten(old), forgotten(new));
+        let mut gone = |part: Part| self.remove(part.bucket, part.second, digester.part(hash, &part));
+        without(attempts.0, attempts.1, same_attempt).map(Part::of_attempt).for_each(&mut gone);
+        without(outcomes.0, outcomes.1, same_outcome).map(Part::of_outcome).for_each(&mut gone);
+        was.filter(|_| was != is).map(Part::of_forgotten).into_iter().for_each(&mut gone);
+        let mut came = |part: Part| self.add(part.bucket, part.second, digester.part(hash, &part));
+        without(attempts.1, attempts.0, same_attempt).map(Part::of_attempt).for_each(&mut came);
+        without(outcomes.1, outcomes.0, same_outcome).map(Part::of_outcome).for_each(&mut came);
+        is.filter(|_| was != is).map(Part::of_forgotten).into_iter().for_each(&mut came);
     }
 
     /// One part more.
