@@ -3,7 +3,7 @@
 //! ```text
 //! segment = header (64 bytes) record* zeros?
 //! header  = "oncedlog" version:u16 region:u16 incarnation:u32 epoch:u32 first_lsn:u64
-//!           created_ms:u64 cluster:[u8;16] boot:u64 crc32c:u32          little-endian
+//!           created_ms:u48 flags:u16 cluster:[u8;16] boot:u64 crc32c:u32  little-endian
 //! record  = len:u32 crc32c:u32 body[len]      the CRC covers len and body; len 0 ends the segment
 //! body    = kind:u8 payload                   postcard; the first record is number first_lsn
 //! ```
@@ -295,6 +295,7 @@ impl<'a> Records<'a> {
 
 /// What stands at the top of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(into = "StoredHeader", from = "StoredHeader")]
 pub struct SegmentHeader {
     /// Whose log.
     pub region: RegionId,
@@ -310,6 +311,42 @@ pub struct SegmentHeader {
     pub cluster: [u8; 16],
     /// Which boot of the machine: another one at the next start means that the kernel's cache is gone.
     pub boot: u64,
+    /// Whoever writes it acknowledges nothing before it is synced (S6 `always`, everywhere). The log has to say so
+    /// itself: whoever reads it after a power loss may be configured otherwise.
+    pub synced_first: bool,
+}
+
+/// A header as it stands in segments and manifests: times have 48 bits, above them are flags.
+#[derive(Serialize, Deserialize)]
+struct StoredHeader {
+    region: RegionId,
+    incarnation: Incarnation,
+    epoch: LogEpoch,
+    first_lsn: Lsn,
+    created_and_flags: u64,
+    cluster: [u8; 16],
+    boot: u64,
+}
+
+const CREATED_BITS: u32 = 48;
+const FLAG_SYNCED_FIRST: u64 = 1 << CREATED_BITS;
+
+impl From<SegmentHeader> for StoredHeader {
+    fn from(header: SegmentHeader) -> Self {
+        let SegmentHeader { region, incarnation, epoch, first_lsn, cluster, boot, .. } = header;
+        let flags = if header.synced_first { FLAG_SYNCED_FIRST } else { 0 };
+        let created_and_flags = header.created_ms & (FLAG_SYNCED_FIRST - 1) | flags;
+        Self { region, incarnation, epoch, first_lsn, created_and_flags, cluster, boot }
+    }
+}
+
+impl From<StoredHeader> for SegmentHeader {
+    fn from(stored: StoredHeader) -> Self {
+        let StoredHeader { region, incarnation, epoch, first_lsn, created_and_flags, cluster, boot } = stored;
+        let created_ms = created_and_flags & (FLAG_SYNCED_FIRST - 1);
+        let synced_first = created_and_flags & FLAG_SYNCED_FIRST != 0;
+        Self { region, incarnation, epoch, first_lsn, created_ms, cluster, boot, synced_first }
+    }
 }
 
 /// Why a segment's header is refused.
@@ -334,6 +371,7 @@ pub enum MalformedHeader {
 impl SegmentHeader {
     /// The header's bytes.
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let stored = StoredHeader::from(*self);
         let mut bytes = [0u8; HEADER_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..10].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
@@ -341,7 +379,7 @@ impl SegmentHeader {
         bytes[12..16].copy_from_slice(&self.incarnation.0.to_le_bytes());
         bytes[16..20].copy_from_slice(&self.epoch.0.to_le_bytes());
         bytes[20..28].copy_from_slice(&self.first_lsn.to_le_bytes());
-        bytes[28..36].copy_from_slice(&self.created_ms.to_le_bytes());
+        bytes[28..36].copy_from_slice(&stored.created_and_flags.to_le_bytes());
         bytes[36..52].copy_from_slice(&self.cluster);
         bytes[52..60].copy_from_slice(&self.boot.to_le_bytes());
         let crc = crc32c::crc32c(&bytes[..60]);
@@ -365,15 +403,16 @@ impl SegmentHeader {
         }
         let mut cluster = [0u8; 16];
         cluster.copy_from_slice(&bytes[36..52]);
-        Ok(Self {
+        let stored = StoredHeader {
             region: RegionId(u16::from_le_bytes([bytes[10], bytes[11]])),
             incarnation: Incarnation(u32_at(bytes, 12)),
             epoch: LogEpoch(u32_at(bytes, 16)),
             first_lsn: u64_at(bytes, 20),
-            created_ms: u64_at(bytes, 28),
+            created_and_flags: u64_at(bytes, 28),
             cluster,
             boot: u64_at(bytes, 52),
-        })
+        };
+        Ok(stored.into())
     }
 }
 

@@ -89,6 +89,7 @@ fn header() -> SegmentHeader {
         created_ms: T0,
         cluster: CLUSTER,
         boot: 0x1122_3344_5566_7788,
+        synced_first: false,
     }
 }
 

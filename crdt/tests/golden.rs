@@ -170,6 +170,10 @@ fn the_header_of_a_segment() {
     let golden = golden!("segment-header");
     assert_eq!(hex(&header.encode()), hex(&golden));
     assert_eq!(SegmentHeader::decode(&golden), Ok(header));
+    let always = SegmentHeader { synced_first: true, ..header };
+    let golden = golden!("segment-header-always");
+    assert_eq!(hex(&always.encode()), hex(&golden));
+    assert_eq!(SegmentHeader::decode(&golden), Ok(always));
     for len in 0..golden.len() {
         assert_eq!(
             SegmentHeader::decode(&golden[..len]),
@@ -188,6 +192,7 @@ fn segment_header() -> SegmentHeader {
         created_ms: T0,
         cluster: *b"cluster-of-tests",
         boot: 0x1122_3344_5566_7788,
+        synced_first: false,
     }
 }
 

@@ -37,6 +37,7 @@ fn header() -> SegmentHeader {
         created_ms: 1_800_000_000_000,
         cluster: [5; 16],
         boot: u64::MAX,
+        synced_first: false,
     }
 }
 
@@ -160,6 +161,11 @@ fn a_zero_length_with_something_behind_it_is_broken() {
 fn any_flipped_bit_of_a_header_is_refused() {
     let bytes = header().encode();
     assert_eq!(SegmentHeader::decode(&bytes), Ok(header()));
+    for header in [header(), SegmentHeader { synced_first: true, ..header() }] {
+        assert_eq!(SegmentHeader::decode(&header.encode()), Ok(header));
+        let in_manifest = postcard::to_stdvec(&header).expect("memory");
+        assert_eq!(postcard::from_bytes(&in_manifest), Ok(header), "as a manifest holds it");
+    }
     for at in 0..HEADER_BYTES * 8 {
         let mut flipped = bytes;
         flipped[at / 8] ^= 1 << (at % 8);

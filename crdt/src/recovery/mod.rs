@@ -46,7 +46,8 @@ pub struct RecoveryConfig {
     pub cluster: [u8; 16],
     /// The machine's boot, as a number; another one than the log's means that unsynced bytes are gone.
     pub boot: u64,
-    /// Whether something may have been acknowledged before it was synced (S6 `interval`).
+    /// Whether this start may acknowledge something before it is synced (S6 `interval`). What those before it did
+    /// stands in their segments: a configuration may have changed since.
     pub acknowledged_unsynced: bool,
     /// The wall clock, Unix milliseconds.
     pub wall_ms: u64,
@@ -225,8 +226,8 @@ impl Recovery {
         let power_lost = self.meta.power_lost(config.boot);
         let newborn = self.meta.last.is_none();
         let renew = self.meta.last.is_some_and(|last| last.incarnation <= self.over);
-        let new_incarnation =
-            newborn || renew || config.salvage || (power_lost && config.acknowledged_unsynced);
+        let acknowledged_unsynced = self.meta.last.is_some_and(|last| !last.synced_first);
+        let new_incarnation = newborn || renew || config.salvage || (power_lost && acknowledged_unsynced);
         let born = Incarnation((config.wall_ms.saturating_sub(INCARNATION_ZERO_MS) / 100) as u32);
         let incarnation = match self.meta.last {
             Some(last) if !new_incarnation => last.incarnation,
@@ -244,6 +245,7 @@ impl Recovery {
             created_ms: config.wall_ms,
             cluster: config.cluster,
             boot: config.boot,
+            synced_first: !config.acknowledged_unsynced,
         };
         self.meta.open(&header).expect("it begins with the next record");
         // Stamps up to the floor may have been issued and lost (S2), in this start's eyes or in an earlier
@@ -313,6 +315,7 @@ impl Recovery {
             created_ms: 0,
             cluster: self.config.cluster,
             boot: 0,
+            synced_first: false,
         }
     }
 }

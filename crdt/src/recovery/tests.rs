@@ -138,7 +138,12 @@ impl Life {
 
 /// A first life whose grants start at once: `max_drift` after its birth.
 fn first_life() -> Life {
-    let mut life = Life::begin(config(T0, 1, false), Vec::new());
+    first_life_of(false)
+}
+
+/// The same, of a region that acknowledges before it syncs, or does not.
+fn first_life_of(acknowledged_unsynced: bool) -> Life {
+    let mut life = Life::begin(config(T0, 1, acknowledged_unsynced), Vec::new());
     let _ = life.store().extend_ceiling(T0 + 1_000);
     life.flush();
     life

@@ -45,6 +45,7 @@ pub(super) fn of_header(header: &SegmentHeader) -> Fields {
         ("created_at", int(header.created_ms)),
         ("cluster", text(hex(&header.cluster))),
         ("boot", text(format!("{:016x}", header.boot))),
+        ("synced_first", Value::Bool(header.synced_first)),
     ]
 }
 

@@ -17,6 +17,7 @@ fn header() -> SegmentHeader {
         created_ms: 1_800_000_000_000,
         cluster: [5; 16],
         boot: 9,
+        synced_first: false,
     }
 }
 

@@ -9,7 +9,11 @@ fn after(first: Life, wall_ms: u64, boot: u64, acknowledged_unsynced: bool) -> L
 }
 
 fn busy() -> (Life, Stamp) {
-    let mut life = first_life();
+    busy_of(false)
+}
+
+fn busy_of(acknowledged_unsynced: bool) -> (Life, Stamp) {
+    let mut life = first_life_of(acknowledged_unsynced);
     for n in 0..5 {
         let _ = life.granted(&format!("k:{n}"), T0 + 1_000);
     }
@@ -40,7 +44,7 @@ fn a_power_loss_takes_a_new_incarnation_where_data_may_be_missing() {
     for (unsynced, stopped, renewed) in
         [(true, false, true), (false, false, false), (true, true, false), (false, true, false)]
     {
-        let (mut first, _) = busy();
+        let (mut first, _) = busy_of(unsynced);
         if stopped {
             first.store().append_record(&Record::Stop, Durable::Always);
             first.flush();
@@ -57,10 +61,42 @@ fn a_power_loss_takes_a_new_incarnation_where_data_may_be_missing() {
     }
 }
 
+/// After a power loss at `interval` the operator wrote `always` into the configuration, never to lose anything again,
+/// and started: what had been acknowledged and lost was asked of today's configuration, so the region went on as if
+/// nothing were missing, and granted again what it had granted. Found by review. The log itself says it.
+#[test]
+fn what_was_acknowledged_unsynced_is_not_asked_of_todays_configuration() {
+    for (then, now) in [(true, false), (false, true)] {
+        let (first, _) = busy_of(then);
+        let header = first.recovered.header;
+        let second = after(first, T0 + 5_000, 2, now);
+        assert_eq!(second.recovered.new_incarnation, then, "then {then}, now {now}");
+        assert_eq!(second.recovered.header.incarnation > header.incarnation, then);
+        // Nobody lost anything since: what that start itself acknowledges unsynced counts from it on.
+        let third = after(second, T0 + 10_000, 3, now);
+        assert_eq!(third.recovered.new_incarnation, now, "then {then}, now {now}");
+    }
+}
+
+/// The same, of a start that finds all of the log covered but its last, empty segment.
+#[test]
+fn a_manifest_says_too_whether_anything_was_acknowledged_unsynced() {
+    for unsynced in [false, true] {
+        let (mut first, _) = busy_of(unsynced);
+        first.rotate(T0 + 1_050);
+        let mut folder = Folder { segments: first.segments.clone(), ..Folder::default() };
+        folder.cover(first.store(), &config(T0 + 1_100, 1, unsynced), 1, T0 + 1_100);
+        folder.segments.truncate(1);
+        folder.trim(&config(T0 + 1_100, 1, unsynced));
+        let second = Life::begin_in(config(T0 + 5_000, 2, !unsynced), folder);
+        assert_eq!(second.recovered.new_incarnation, unsynced);
+    }
+}
+
 /// An orderly stop counts only for what was the end of the log.
 #[test]
 fn a_stop_followed_by_anything_is_no_stop() {
-    let (mut first, _) = busy();
+    let (mut first, _) = busy_of(true);
     first.store().append_record(&Record::Stop, Durable::Always);
     let _ = first.granted("after the stop", T0 + 1_000);
     first.flush();
@@ -158,7 +194,7 @@ fn nothing_is_issued_beyond_the_synced_ceiling() {
 fn cursors_are_kept_as_long_as_their_incarnation() {
     let cursor = Cursor { incarnation: Incarnation(5), epoch: LogEpoch(3), lsn: 70 };
     let with_cursor = || {
-        let mut life = first_life();
+        let mut life = first_life_of(true);
         life.store().append_record(&Record::Cursor(RegionId(2), cursor), Durable::Interval);
         life.flush();
         life

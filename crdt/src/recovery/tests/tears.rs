@@ -250,7 +250,7 @@ fn what_only_an_outcome_holds_is_never_salvaged() {
 /// from the one before the gap, whose incarnation the next had followed. Found by review.
 #[test]
 fn salvage_uses_no_incarnation_twice() {
-    let first = first_life();
+    let first = first_life_of(true);
     let born = first.recovered.header.incarnation;
     // A life later, by a wall clock that has stepped back since.
     let mut second = Life::begin(config(T0 + 50_000, 2, true), first.segments);
