@@ -40,6 +40,9 @@ pub const WAITERS_MAX: usize = 65_536;
 
 /// How far ahead of the clock its durable ceiling is placed, in milliseconds (S2).
 pub const CEILING_AHEAD_MS: u64 = 3_000;
+/// How far it is placed ahead of a clock that runs ahead of time itself, as after a power loss, in milliseconds; each has
+/// room for 65,536 stamps. Were it [`CEILING_AHEAD_MS`], losses in quick succession would add up.
+pub const CEILING_LED_MS: u64 = 100;
 /// The ceiling is renewed once less than this is left of it, in milliseconds.
 pub const CEILING_RENEW_BELOW_MS: u64 = 2_000;
 

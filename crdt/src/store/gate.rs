@@ -137,7 +137,11 @@ impl Store {
         let mut pending = lock(&self.ceiling_pending);
         let in_force_ms = self.ceiling_ms.load(Ordering::Acquire);
         let left = in_force_ms.saturating_sub(now_ms);
-        if left > limits::CEILING_RENEW_BELOW_MS || pending.record.is_some() {
+        let ceiling_ms = (wall_ms + limits::CEILING_AHEAD_MS).max(now_ms + limits::CEILING_LED_MS);
+        let is_little = ceiling_ms.saturating_sub(in_force_ms)
+            < limits::CEILING_AHEAD_MS - limits::CEILING_RENEW_BELOW_MS
+            && left >= limits::CEILING_LED_MS / 2;
+        if left > limits::CEILING_RENEW_BELOW_MS || is_little || pending.record.is_some() {
             return None;
         }
         if in_force_ms > 0 && wall_ms > in_force_ms + limits::CLOCK_JUMP_MS {
@@ -157,7 +161,6 @@ impl Store {
             // Nothing is stamped beyond the ceiling in force; it is extended once there is room again.
             return None;
         }
-        let ceiling_ms = now_ms + limits::CEILING_AHEAD_MS;
         let lsn = self.append_record(&Record::Ceiling(ceiling_ms), Durable::Interval);
         pending.record = Some((lsn, ceiling_ms));
         Some(Release { written: lsn, synced: lsn })

@@ -145,6 +145,52 @@ fn stamps_exceed_all_before_whatever_the_wall_clock_says() {
     }
 }
 
+/// A machine whose boot could not be known took each crash for a power loss, and the clock's ceiling was placed 3 s ahead
+/// of a clock that ran 3 s ahead already: after 15 crashes in 6 s nothing was granted for 39 s, and peers held the
+/// region's stamps for a broken clock's. Found by review.
+#[test]
+fn power_losses_in_quick_succession_do_not_add_up() {
+    for unsynced in [false, true] {
+        let mut life = first_life_of(unsynced);
+        let _ = life.granted("before", T0 + 1_000);
+        let mut wall_ms = T0 + 1_000;
+        for boot in 2..40 {
+            let issued = life.store().clock().last();
+            wall_ms += 200;
+            life = Life::begin(config(wall_ms, boot, unsynced), life.segments);
+            // What nobody has to wait for is stamped at once, and never below what may have been lost.
+            let token = life.store().clock().tick(wall_ms);
+            assert!(token > issued && token.ms() <= wall_ms + 3_500, "{token:?} at {wall_ms}");
+            for _ in 0..5 {
+                wall_ms += 10;
+                let _ = life.store().extend_ceiling(wall_ms);
+                life.flush();
+            }
+        }
+        assert_eq!(
+            life.claim("after", wall_ms + 3_500).0,
+            "UNAVAILABLE",
+            "nothing extends the ceiling meanwhile"
+        );
+        let _ = life.store().extend_ceiling(wall_ms + 3_500);
+        life.flush();
+        assert_eq!(life.claim("after", wall_ms + 3_501).0, "GRANTED");
+    }
+}
+
+/// The ceiling of a clock that runs ahead is renewed once a second, as any other, and not at every look.
+#[test]
+fn a_clock_that_is_ahead_writes_no_more_ceilings_than_another() {
+    let (first, _) = busy();
+    let mut second = after(first, T0 + 1_100, 2, false);
+    let mut ceilings = 0;
+    for wall_ms in (T0 + 1_100..T0 + 4_000).step_by(50) {
+        ceilings += u32::from(second.store().extend_ceiling(wall_ms).is_some());
+        second.flush();
+    }
+    assert!((1..=4).contains(&ceilings), "{ceilings}");
+}
+
 /// S2: after a power loss nothing is granted before the wall clock has passed the synced ceiling, and
 /// after a new birth not before max_drift is over.
 #[test]
