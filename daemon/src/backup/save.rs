@@ -36,11 +36,18 @@ pub fn save(
     let mut attempt = 0;
     let mut about = loop {
         attempt += 1;
-        match (Saving { config, folder, files: Vec::new() }).copy(now_ms, progress)? {
-            Some(about) => break about,
-            None if attempt >= ATTEMPTS_MAX => return Err(BackupError::Moving),
+        match (Saving { config, folder, files: Vec::new() }).copy(now_ms, progress) {
+            Ok(Some(about)) => break about,
             // What was copied of the state before is not part of this one.
-            None => clear(folder)?,
+            Ok(None) => clear(folder)?,
+            Err(error) => {
+                // A part is no backup, takes room on a disk that may be full, and would be in the way of the next.
+                let _ = clear(folder);
+                return Err(error);
+            }
+        }
+        if attempt >= ATTEMPTS_MAX {
+            return Err(BackupError::Moving);
         }
     };
     sync_folder(folder)?;

@@ -135,7 +135,8 @@ fn a_backup_that_has_changed_is_refused() {
     assert!(matches!(error, BackupError::NotABackup { .. }), "{error}");
 }
 
-/// What the running daemon no longer notices, a save does.
+/// What the running daemon no longer notices, a save does. What it had copied stayed in the way of the next save, and on the
+/// backups' full disk.
 #[test]
 fn a_damaged_folder_is_not_saved() {
     let data = Data::filled(KEYS, true);
@@ -147,5 +148,6 @@ fn a_damaged_folder_is_not_saved() {
     let folder = data.beside("backup");
     let error = save(&data.config, &folder, true, wall_ms(), &mut |_, _| {}).expect_err("damaged");
     assert!(matches!(error, BackupError::Damaged { .. }), "{error}");
+    assert_eq!(fs::read_dir(&folder).expect("made").count(), 0, "a part is left");
     assert!(!folder.join(ABOUT_NAME).exists());
 }
