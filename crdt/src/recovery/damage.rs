@@ -77,14 +77,28 @@ pub enum Damage {
         /// Where the damaged part begins, in bytes from the start of the file.
         offset: u64,
     },
-    /// There are runs, and neither a manifest nor a log: what a start would take for a new folder, and empty.
+    /// There are runs, and neither a manifest that names them nor a log that tells what they do: a start would take them for
+    /// leftovers, and the folder for a new or a smaller one.
     #[error(
-        "{file} is missing, and so is the log, but there are runs; nothing was changed. Ways out: put them back, or restore a \
-         backup (onced backup restore), or keep everything that is there and fetch the rest from the peers (onced rejoin)"
+        "{file} is missing, and the runs beside it hold what the log does not; nothing was changed. Ways out: put it back, or \
+         restore a backup (onced backup restore), or keep everything that is there and fetch the rest from the peers (onced \
+         rejoin)"
     )]
     NoManifest {
         /// Where it should be.
         file: String,
+    },
+    /// Nothing of the log stands behind what the manifest covers, where every start begins a file.
+    #[error(
+        "{folder}: the newest file of the log is missing, the one that begins with record {expected}; nothing was changed. Put it \
+         back, or restore a backup (onced backup restore), or keep everything that is there and fetch the rest from the \
+         peers (onced rejoin)"
+    )]
+    NoLog {
+        /// Where it should be.
+        folder: String,
+        /// Its first record.
+        expected: Lsn,
     },
     /// The manifest does not decode.
     #[error("{file}: {error}{}", manifest_ways_out(.error))]

@@ -144,6 +144,16 @@ impl Recovery {
         if same { Ok(()) } else { Err(Damage::Run { run: name.to_owned(), offset: 0 }) }
     }
 
+    /// Whether a log that says nothing behind what the manifest covers may say nothing: a start begins its own
+    /// segment before it removes any, so only a life that was declared over, by whoever mends or restores, has none.
+    pub fn check_log(&mut self, folder: &str, uncovered_segments: usize) -> Result<(), Damage> {
+        let goes_on = self.meta.last.is_some_and(|last| last.incarnation > self.over);
+        if uncovered_segments > 0 || !goes_on {
+            return Ok(());
+        }
+        self.forgive(Damage::NoLog { folder: folder.to_owned(), expected: self.meta.next_lsn })
+    }
+
     /// The first record that is still to be read from the log.
     pub fn next_lsn(&self) -> Lsn {
         self.meta.next_lsn

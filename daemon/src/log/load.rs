@@ -77,11 +77,12 @@ pub(crate) fn load(
         .and_then(|bytes| Manifest::decode(bytes).ok())
         .map_or(0, |manifest| manifest.runs.iter().map(|run| run.states as usize).sum());
     let mut recovery = Recovery::new(RecoveryConfig { keys_hint, ..config });
-    let manifest = manifest_of(&mut recovery, &manifest_path, manifest_bytes.as_deref(), &files)?;
-    let covers = manifest.covers();
     let headers = files.headers()?;
+    let manifest = manifest_of(&mut recovery, &manifest_path, manifest_bytes.as_deref(), &files, &headers)?;
+    let covers = manifest.covers();
     files.check_names(&headers, &mut recovery)?;
     let uncovered = files.segments.len() - covered_count(&headers, covers);
+    recovery.check_log(&folder.display().to_string(), uncovered)?;
     let segment_bytes: u64 = files.segments.iter().rev().take(uncovered).map(|(_, bytes)| bytes).sum();
     let total = manifest.run_bytes() + segment_bytes;
     let mut loading = Loading {
@@ -114,6 +115,7 @@ fn manifest_of(
     path: &Path,
     bytes: Option<&[u8]>,
     files: &Files,
+    headers: &[Option<SegmentHeader>],
 ) -> Result<Manifest, OpenError> {
     let file = path.display().to_string();
     let nothing = recovery.manifest_of_all();
@@ -122,8 +124,9 @@ fn manifest_of(
             Ok(found) => return Ok(found),
             Err(damage) => damage,
         },
-        None if files.segments.is_empty() && !files.runs.is_empty() => Damage::NoManifest { file },
-        None => return Ok(nothing),
+        // Beside a whole log they are the first ones, of a checkpoint that did not come to its end.
+        None if files.runs.is_empty() || is_whole(headers) && !recovery.salvages() => return Ok(nothing),
+        None => Damage::NoManifest { file },
     };
     recovery.forgive(damage)?;
     let runs = files.runs.iter().filter_map(|(path, bytes)| entry_of(path, *bytes)).collect();
@@ -191,8 +194,13 @@ impl Files {
     }
 }
 
+/// Whether the log still has its first record.
+fn is_whole(headers: &[Option<SegmentHeader>]) -> bool {
+    headers.first().is_some_and(|header| header.is_some_and(|header| header.first_lsn == 1))
+}
+
 /// How many of the oldest segments the runs cover. Only whole segments are covered, so one that begins with a
-/// covered record is: also the last, when a start ended between removing an empty successor and beginning its own.
+/// covered record is.
 fn covered_count(headers: &[Option<SegmentHeader>], covers: u64) -> usize {
     let begins_covered = |header: &Option<SegmentHeader>| header.is_some_and(|h| h.first_lsn <= covers);
     headers.iter().rposition(begins_covered).map_or(0, |last| last + 1)

@@ -108,9 +108,9 @@ pub fn open(
     }
     let left = reserve_files(folder)?;
     let Recovered { store, memory, header, new_incarnation, records } = recovery.finish();
-    drop_empty(&mut closed, &header);
     let store = Arc::new(store);
     let (reserve, current) = begin(folder, sizes, left, &header)?;
+    drop_empty(&mut closed, &header);
     let log = Log {
         store: Arc::clone(&store),
         unsynced: Mutex::new(vec![current.file()]),
@@ -218,7 +218,8 @@ fn settle_segment(segment: &ToSettle) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A start that wrote nothing leaves a segment without records: its number is this start's too.
+/// A start that wrote nothing leaves a segment without records: its number is this start's too. Only once that has begun
+/// its own: a log without any file is one from which somebody has removed them.
 fn drop_empty(closed: &mut Vec<ClosedSegment>, header: &SegmentHeader) {
     closed.retain(|segment| {
         let empty = segment.first_lsn == header.first_lsn && segment.last_lsn < segment.first_lsn;

@@ -43,6 +43,17 @@ pub enum MendError {
     /// There is no such segment.
     #[error("{}: no segment of this name; nothing was changed. Name one as the daemon's message did: SEGMENT.log:BYTE", .0.display())]
     NoSegment(PathBuf),
+    /// It is another folder's.
+    #[error(
+        "{} is not in the data folder of this configuration, {}; nothing was changed: name the right --config",
+        segment.display(), folder.display()
+    )]
+    OtherFolder {
+        /// As it was named.
+        segment: PathBuf,
+        /// The data folder.
+        folder: PathBuf,
+    },
     /// The offset lies behind the file's end.
     #[error("{} has {bytes} bytes only; nothing was changed", path.display())]
     BeyondEnd {

@@ -92,6 +92,10 @@ impl Repair {
         let io = MendError::io(folder);
         let lock = lock_folder(folder)?;
         refuse_unfinished(folder)?;
+        if !may_be_in(folder, &cut_at.segment) {
+            let (segment, folder) = (cut_at.segment.clone(), folder.to_owned());
+            return Err(MendError::OtherFolder { segment, folder });
+        }
         let name = cut_at.segment.file_name().unwrap_or_default();
         let segment = folder.join(name);
         let is_segment = segment.extension().is_some_and(|extension| extension == SEGMENT_EXTENSION);
@@ -139,7 +143,7 @@ impl Repair {
             let bytes = fs::metadata(path).map_or(0, |found| found.len());
             let mut last_byte = from;
             // What does not read says nothing: it is counted in bytes only.
-            let _ = dump(path, &Selection::default(), &mut |line| {
+            let dumped = dump(path, &Selection::default(), &mut |line| {
                 let field = |name: &str| line.fields.iter().find(|(field, _)| *field == name);
                 let offset = field("offset").and_then(|(_, offset)| offset.as_int()).unwrap_or(0) as u64;
                 if line.about == "end" {
@@ -153,6 +157,10 @@ impl Repair {
                 }
                 Ok(())
             });
+            if dumped.is_err() {
+                // Not even its header reads, and yet all of it goes.
+                last_byte = bytes;
+            }
             given_up.bytes += last_byte - from;
         }
         given_up.keys = keys.len() as u64;
@@ -187,6 +195,16 @@ impl Repair {
         }
         sync_folder(&self.folder)?;
         Ok(aside)
+    }
+}
+
+/// Whether `segment`, as the operator names it, is not the file of another folder: of another region on this machine,
+/// whose segments have the same names. The daemon's message may name it from where the daemon stood.
+fn may_be_in(folder: &Path, segment: &Path) -> bool {
+    let parent = segment.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match (parent.map(Path::canonicalize), folder.canonicalize()) {
+        (Some(Ok(named)), Ok(ours)) => named == ours,
+        _ => true,
     }
 }
 

@@ -50,7 +50,7 @@ fn file_of(damage: &Damage) -> &str {
         Damage::Record { segment, .. } | Damage::Gap { segment, .. } => segment,
         Damage::Run { run, .. } => run,
         Damage::Name { segment, .. } => segment,
-        Damage::NoManifest { file } => file,
+        Damage::NoManifest { file } | Damage::NoLog { folder: file, .. } => file,
     }
 }
 
