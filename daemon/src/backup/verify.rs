@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use crdt::hash::ClusterKeys;
@@ -58,7 +59,12 @@ pub(super) fn check_digests(
     let (total, mut done) = (about.bytes(), 0);
     for entry in &about.files {
         let path = folder.join(&entry.name);
-        let mut file = File::open(&path).map_err(at(&path))?;
+        let mut file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(BackupError::Changed { file: path, what: "it is missing".to_owned() });
+            }
+            opened => opened.map_err(at(&path))?,
+        };
         let found = digest(&mut file, &mut |bytes| {
             done += bytes;
             progress(done, total);
