@@ -172,7 +172,7 @@ impl Recovery {
     ) -> bool {
         if header.boot == self.config.boot {
             // Only the last write can be torn while the machine stays up.
-            return rest.is_empty() && next_whole(behind).is_none();
+            return rest.is_empty() && !is_followed(behind);
         }
         // A later start has cut and synced what was torn in an earlier one's segments.
         rest.iter().all(|later| later.epoch == header.epoch) && synced() < self.meta.next_lsn
@@ -216,27 +216,49 @@ impl Walk {
 /// What a record holds was chosen by a stranger and may itself look like records, which nobody ever wrote: so
 /// not before its end, where that is known. It is if the damage is not in its length, or is one flipped bit of it.
 pub fn behind_damage(bytes: &[u8]) -> Option<usize> {
+    let known = summed_end(bytes);
+    let claimed = claimed_end(bytes).filter(|end| *end <= bytes.len());
+    bytes.get(..RECORD_HEADER_BYTES)?;
+    match known.or(claimed) {
+        Some(end) if torn_len(&bytes[end..]) == 0 => None,
+        Some(end) if known.is_some() || whole_at(bytes, end) => Some(end),
+        _ => next_whole(bytes),
+    }
+}
+
+/// Whether anything whole stands behind the broken record that `bytes` begin with, or it is whole itself but for its
+/// length. Of what stands inside it, as [`behind_damage`] says, nothing counts: after a kill all behind it are zeros, and
+/// a stranger's outcome would make damage of a torn tail.
+fn is_followed(bytes: &[u8]) -> bool {
+    if summed_end(bytes).is_some() {
+        return true;
+    }
+    // Looked for from the byte after the first on.
+    let from = claimed_end(bytes).map_or(0, |end| end - 1);
+    bytes.get(from..).is_some_and(|rest| next_whole(rest).is_some())
+}
+
+/// Where the record that `bytes` begin with ends if its length, or that with one bit flipped, agrees with its checksum.
+fn summed_end(bytes: &[u8]) -> Option<usize> {
     let header = bytes.get(..RECORD_HEADER_BYTES)?;
     let (len, crc) = (u32_at(header, 0), u32_at(header, 4));
-    let end_of = |len: u32| {
-        let end = RECORD_HEADER_BYTES + len as usize;
-        (1..=limits::RECORD_BYTES_MAX)
-            .contains(&(len as usize))
-            .then_some(end)
-            .filter(|end| *end <= bytes.len())
-    };
     let sums_up = |end: &usize| {
         let body = &bytes[RECORD_HEADER_BYTES..*end];
         let crc_of_len = crc32c::crc32c(&(body.len() as u32).to_le_bytes());
         crc32c::crc32c_append(crc_of_len, body) == crc
     };
     let flipped = (0..u32::BITS).map(|bit| len ^ 1 << bit);
-    let known = std::iter::once(len).chain(flipped).filter_map(end_of).find(sums_up);
-    match known.or(end_of(len)) {
-        Some(end) if torn_len(&bytes[end..]) == 0 => None,
-        Some(end) if known.is_some() || whole_at(bytes, end) => Some(end),
-        _ => next_whole(bytes),
-    }
+    let ends = std::iter::once(len).chain(flipped).filter_map(end_of);
+    ends.filter(|end| *end <= bytes.len()).find(sums_up)
+}
+
+/// Where it ends as its length says, which may be beyond the bytes that there are.
+fn claimed_end(bytes: &[u8]) -> Option<usize> {
+    end_of(u32_at(bytes.get(..RECORD_HEADER_BYTES)?, 0))
+}
+
+fn end_of(len: u32) -> Option<usize> {
+    (1..=limits::RECORD_BYTES_MAX).contains(&(len as usize)).then_some(RECORD_HEADER_BYTES + len as usize)
 }
 
 /// Where the next whole record begins behind the start of `bytes`.

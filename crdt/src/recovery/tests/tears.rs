@@ -2,7 +2,7 @@
 //! whatever the disk kept of it.
 
 use super::*;
-use crate::journal::{append_framed, synced_evidence};
+use crate::journal::{append_framed, append_record, synced_evidence};
 
 /// Sectors are what a disk writes whole or not at all.
 const SECTOR: usize = 64;
@@ -244,6 +244,47 @@ fn what_only_an_outcome_holds_is_never_salvaged() {
             assert_eq!(again.store.inspect(b"more").is_some(), more, "bit {bit}: what reads is kept");
         }
     }
+}
+
+/// A caller's outcome held what looks like the end of a log, again and again. The process was killed in the middle of
+/// writing it, and the start took it for a whole record behind damage, and refused. Found by review: any caller could
+/// keep a crashed daemon from coming back.
+#[test]
+fn what_an_outcome_holds_is_nothing_whole_behind_a_torn_tail() {
+    let mut forged = Vec::new();
+    for _ in 0..200 {
+        append_record(&Record::Stop, &mut forged);
+        append_record(&Record::Synced(1 << 20), &mut forged);
+    }
+    let mut life = first_life();
+    let token = life.granted("victim", T0 + 1_000);
+    life.flush();
+    let whole = life.segments[0].1.len();
+    let digest = life.store().digest(T0 + 2_000);
+    let request = Request::Complete { key: b"victim", token, outcome: &forged, durable: false };
+    assert_eq!(life.run(request, T0 + 1_001).0, "COMPLETED");
+    life.write();
+    let bytes = life.segments[0].1.clone();
+    let at = bytes.windows(forged.len()).position(|window| window == forged).expect("written as it is");
+    for torn_at in (whole + 1..at + forged.len()).step_by(7) {
+        let mut segments = life.segments.clone();
+        segments[0].1[torn_at..].fill(0);
+        segments[0].1.resize(bytes.len() + 4_096, 0);
+        let (again, reports) = recover(config(T0 + 2_000, 1, false), &segments).expect("a torn tail");
+        assert_eq!(again.store.digest(T0 + 2_000), digest, "torn at {torn_at}");
+        assert!(reports[0].end < torn_at.max(whole + 1), "torn at {torn_at}");
+    }
+    // Whole but for one bit of its length is no torn tail, although nothing follows.
+    let mut records = Records::new(&bytes[HEADER_BYTES..]);
+    let mut last = 0;
+    while records.offset() + HEADER_BYTES < bytes.len() {
+        last = HEADER_BYTES + records.offset();
+        records.next_body().expect("whole");
+    }
+    let mut segments = life.segments.clone();
+    segments[0].1[last + 1] ^= 1;
+    let refused = recover(config(T0 + 2_000, 1, false), &segments).map(drop);
+    assert!(matches!(refused, Err(Damage::Record { .. })), "{refused:?}");
 }
 
 /// INV-16: a start that salvages goes on from the last header, although a file before it is missing. It went on
