@@ -16,6 +16,7 @@ pub mod faults;
 pub mod goals;
 pub mod heap;
 pub mod limits;
+pub mod link;
 pub mod network;
 pub mod oracle;
 pub mod progress;

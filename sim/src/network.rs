@@ -9,42 +9,9 @@
 //!
 //! Must never: change a frame's bytes; that is the fuzzers' work.
 
-use crate::random::{Dice, Stream};
+use crate::link::Direction;
 
-/// How bad a link is. Chances in thousandths.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Weather {
-    /// Typical one-way delay, microseconds.
-    pub delay_us: u64,
-    /// A frame vanishes.
-    pub loss: u64,
-    /// A frame arrives twice.
-    pub duplicate: u64,
-    /// A frame may overtake others.
-    pub reorder: u64,
-    /// A frame of a broken session still arrives, in the next one.
-    pub replay: u64,
-}
-
-/// What becomes of one frame.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fate {
-    /// Dropped: the link is cut in this direction.
-    Cut,
-    /// Dropped by the weather: the session must break.
-    Lost,
-    /// Arrives after that many microseconds, and a second time if there are two.
-    Arrives(u64, Option<u64>),
-}
-
-/// One direction of one link.
-#[derive(Clone, Debug)]
-struct Direction {
-    dice: Dice,
-    cuts: u32,
-    /// When the last frame in order arrives, virtual microseconds.
-    busy_until_us: u64,
-}
+pub use crate::link::{Fate, Spread, Weather};
 
 /// All links.
 #[derive(Clone, Debug)]
@@ -60,30 +27,25 @@ pub struct Network {
 impl Network {
     /// Links between all of `regions` regions, all down.
     pub fn new(seed: u64, regions: usize, weather: Weather) -> Self {
-        let direction = |entity: usize| {
-            let dice = Dice::new(seed, Stream::Network, entity as u64);
-            Direction { dice, cuts: 0, busy_until_us: 0 }
-        };
-        let directions = (0..regions * regions).map(direction).collect();
+        let directions = (0..regions * regions).map(|entity| Direction::new(seed, entity as u64)).collect();
         Self { regions, weather, directions, sessions: vec![0; regions * regions], next_session: 0 }
     }
 
     /// Adds (or takes back) one reason for nothing to pass from `from` to `to`.
     pub fn cut(&mut self, from: usize, to: usize, cut: bool) {
         let at = self.at(from, to);
-        let cuts = &mut self.directions[at].cuts;
-        *cuts = if cut { *cuts + 1 } else { cuts.saturating_sub(1) };
+        self.directions[at].cut(cut);
     }
 
     /// Takes back every reason.
     pub fn heal(&mut self, weather: Weather) {
         self.weather = weather;
-        self.directions.iter_mut().for_each(|direction| direction.cuts = 0);
+        self.directions.iter_mut().for_each(Direction::heal);
     }
 
     /// Whether both directions between the two pass.
     pub fn is_open(&self, a: usize, b: usize) -> bool {
-        self.directions[self.at(a, b)].cuts == 0 && self.directions[self.at(b, a)].cuts == 0
+        self.directions[self.at(a, b)].is_open() && self.directions[self.at(b, a)].is_open()
     }
 
     /// The session between the two that is up.
@@ -109,33 +71,19 @@ impl Network {
     /// What becomes of a frame of `bytes` bytes that leaves at `now_us`.
     pub fn send(&mut self, from: usize, to: usize, bytes: usize, now_us: u64) -> Fate {
         let (weather, at) = (self.weather, self.at(from, to));
-        let direction = &mut self.directions[at];
-        if direction.cuts > 0 {
-            return Fate::Cut;
-        }
-        let dice = &mut direction.dice;
-        if dice.chance(weather.loss) {
-            return Fate::Lost;
-        }
-        let delay_us = dice.heavy(weather.delay_us) + bytes as u64 / 100;
-        let second = dice.chance(weather.duplicate).then(|| delay_us + dice.heavy(weather.delay_us));
-        if dice.chance(weather.reorder) {
-            return Fate::Arrives(delay_us, second);
-        }
-        direction.busy_until_us = direction.busy_until_us.max(now_us + delay_us);
-        Fate::Arrives(direction.busy_until_us - now_us, second)
+        self.directions[at].send(&weather, bytes, now_us)
     }
 
     /// Whether a frame of a session that is over arrives all the same.
     pub fn replays(&mut self, from: usize, to: usize) -> bool {
         let (replay, at) = (self.weather.replay, self.at(from, to));
-        self.directions[at].cuts == 0 && self.directions[at].dice.chance(replay)
+        self.directions[at].is_open() && self.directions[at].chance(replay)
     }
 
     /// A delay on the link for something that is no frame: a handshake, an idle timeout's noticing.
     pub fn delay_us(&mut self, from: usize, to: usize, typical_us: u64) -> u64 {
         let at = self.at(from, to);
-        self.directions[at].dice.heavy(typical_us)
+        self.directions[at].heavy(typical_us)
     }
 
     const fn at(&self, from: usize, to: usize) -> usize {
@@ -151,7 +99,13 @@ impl Network {
 mod tests {
     use super::*;
 
-    const ROUGH: Weather = Weather { delay_us: 1000, loss: 100, duplicate: 100, reorder: 300, replay: 500 };
+    const ROUGH: Weather = Weather {
+        loss: 100,
+        duplicate: 100,
+        reorder: 300,
+        replay: 500,
+        ..Weather::calm(1000, Spread::Heavy)
+    };
 
     #[test]
     fn a_cut_of_one_direction_stops_that_direction_only() {

@@ -6,7 +6,7 @@
 //!
 //! Must never: depend on anything but the seed.
 
-use crate::network::Weather;
+use crate::network::{Spread, Weather};
 use crate::random::{Dice, Stream};
 
 /// One namespace of the run; durations in milliseconds.
@@ -170,7 +170,7 @@ impl Scenario {
 
     /// Links after the healing.
     pub const fn calm(&self) -> Weather {
-        Weather { delay_us: 2_000, loss: 0, duplicate: 0, reorder: 0, replay: 0 }
+        Weather::calm(2_000, Spread::Heavy)
     }
 }
 
@@ -228,15 +228,16 @@ fn disk_menu(menu: Menu, dice: &mut Dice) -> Menu {
 
 fn weather(menu: Menu, dice: &mut Dice) -> Weather {
     let delay_us = *dice.pick(&[300, 2_000, 10_000, 40_000, 90_000]);
+    let calm = Weather::calm(delay_us, Spread::Heavy);
     if !menu.rough {
-        return Weather { delay_us, loss: 0, duplicate: 0, reorder: 0, replay: 0 };
+        return calm;
     }
     Weather {
-        delay_us,
         loss: dice.below(20),
         duplicate: dice.below(60),
         reorder: dice.below(120),
         replay: dice.below(400),
+        ..calm
     }
 }
 

@@ -153,7 +153,8 @@ impl World {
         self.trace.bytes(&bytes);
         match fate {
             Fate::Cut => self.lose(from, to, session, first),
-            Fate::Lost => {
+            // No scenario has a rate yet: its queue would be one more kind of loss.
+            Fate::Lost | Fate::Overflowed => {
                 self.goals.reach(Goal::Rough);
                 self.lose(from, to, session, first);
             }
