@@ -1,6 +1,6 @@
 //! Daemons under test: started, killed, stopped, cut off from each other, and cleaned up whatever happens.
 
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::build;
+use crate::links::Links;
 use crate::setup::{NAMES, Setup};
 use crate::wait::{LIMIT, until};
 use crate::words::field;
@@ -18,34 +19,48 @@ use crate::words::field;
 /// Lines of a daemon's log that are shown when a test fails.
 const LOG_LINES_SHOWN: usize = 40;
 
-/// One to three regions, called by their index.
+/// Some regions, called by their index: on loopback, or each in a network of its own.
 #[derive(Debug)]
 pub struct Cluster {
     setup: Setup,
     children: Vec<Option<Child>>,
     ports: Vec<u16>,
+    /// What joins them, if it is not loopback. Goes after the daemons have ended.
+    links: Option<Links>,
     folder: TempDir,
 }
 
 impl Cluster {
     /// Writes everything and starts nothing.
     pub fn prepare(setup: Setup) -> Self {
-        let folder = tempfile::Builder::new().prefix("onced-test-").tempdir().expect("a temporary folder");
         let ports = free_ports(setup.regions);
-        setup.write(folder.path(), &ports);
+        let folder = temporary_folder();
+        setup.write(folder.path(), &|_, of| (Ipv4Addr::LOCALHOST, ports[of]).into());
         let children = (0..setup.regions).map(|_| None).collect();
-        Self { setup, children, ports, folder }
+        Self { setup, children, ports, links: None, folder }
+    }
+
+    /// As [`Cluster::start`], each region in its own network namespace.
+    pub fn start_over(links: Links, setup: Setup) -> Self {
+        let folder = temporary_folder();
+        setup.write(folder.path(), &|at, of| links.address(at, of));
+        let children = (0..setup.regions).map(|_| None).collect();
+        let ports = (0..setup.regions).map(|at| links.address(at, at).port()).collect();
+        Self { setup, children, ports, links: Some(links), folder }.up()
     }
 
     /// Starts all regions, each ready for claims and, without a misfit, linked to all others.
     pub fn start(setup: Setup) -> Self {
-        let mut cluster = Self::prepare(setup);
-        (0..cluster.setup.regions).for_each(|at| cluster.spawn(at));
-        (0..cluster.setup.regions).for_each(|at| cluster.wait_ready(at));
-        if cluster.setup.misfit.is_none() {
-            cluster.wait_linked();
+        Self::prepare(setup).up()
+    }
+
+    fn up(mut self) -> Self {
+        (0..self.setup.regions).for_each(|at| self.spawn(at));
+        (0..self.setup.regions).for_each(|at| self.wait_ready(at));
+        if self.setup.misfit.is_none() {
+            self.wait_linked();
         }
-        cluster
+        self
     }
 
     /// One region without peers, at `durable`.
@@ -76,7 +91,10 @@ impl Cluster {
     pub fn command(&self, at: usize) -> Command {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_file(at));
         let log = log.expect("the log can be written");
-        let mut command = Command::new(build::onced());
+        let mut command = match &self.links {
+            Some(links) => links.command(at, build::onced()),
+            None => Command::new(build::onced()),
+        };
         command.arg("serve").arg("--config").arg(self.own(at).join("onced.toml"));
         // A group of its own: Ctrl-C on the tests leaves the clean-up to this harness.
         command.env("ONCED_LOG", "info").process_group(0).stdin(Stdio::null());
@@ -239,6 +257,19 @@ impl Cluster {
         digest_of(&mut self.client(at))
     }
 
+    /// The links of a cluster that was started over some.
+    ///
+    /// # Panics
+    /// It is on loopback.
+    pub fn links(&self) -> &Links {
+        self.links.as_ref().expect("the cluster was started over links")
+    }
+
+    /// How many regions there are.
+    pub fn regions(&self) -> usize {
+        self.setup.regions
+    }
+
     /// A region's folder.
     pub fn own(&self, at: usize) -> PathBuf {
         self.folder.path().join(NAMES[at])
@@ -296,6 +327,10 @@ pub fn peers(client: &mut Client) -> Vec<(String, Value)> {
 
 fn digest_of(client: &mut Client) -> String {
     field(&client.call(&[b"STATUS", b"DIGEST"]).expect("STATUS is answered"), "digest")
+}
+
+fn temporary_folder() -> TempDir {
+    tempfile::Builder::new().prefix("onced-test-").tempdir().expect("a temporary folder")
 }
 
 /// UDP ports that nobody uses at this moment, held together so that they differ.

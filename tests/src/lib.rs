@@ -1,7 +1,7 @@
 //! Harness of the whole-process tests: real daemons, real sockets, real faults.
 //!
 //! What only wiring can break is tested here; whatever a lower level can show is shown there. A test gets a
-//! [`Cluster`] of one to three daemons in a temporary folder, does to them what an operator, a crash or a stranger
+//! [`Cluster`] of one to five daemons in a temporary folder, does to them what an operator, a crash or a stranger
 //! would, and looks at what clients see. Nothing waits a fixed time for something to have happened: [`until`] looks
 //! until it has, and its limits are generous, because machines are slow and shared.
 //!
@@ -11,6 +11,7 @@ pub mod build;
 pub mod cluster;
 pub mod faults;
 pub mod fuzz;
+pub mod links;
 pub mod power;
 pub mod random;
 pub mod setup;

@@ -1,12 +1,13 @@
 //! What a cluster is started with: the configurations, certificates and secrets of its regions.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::SystemTime;
 
 use daemon::peer::ca::{self, Pair};
 
 /// The regions' names, by index; ids count from 1.
-pub const NAMES: [&str; 3] = ["eu", "us", "ap"];
+pub const NAMES: [&str; 5] = ["eu", "us", "ap", "sa", "af"];
 /// The cluster's name.
 const CLUSTER: &str = "onced-tests";
 /// Days the certificates are valid.
@@ -15,7 +16,7 @@ const DAYS: u32 = 2;
 /// See the module's text.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// 1 to 3; one has no peers.
+    /// As many as there are [`NAMES`] at most; one has no peers.
     pub regions: usize,
     /// `interval` or `always`.
     pub durable: &'static str,
@@ -63,8 +64,9 @@ impl Setup {
         if self.misfit(at) == Some(Misfit::OtherCluster) { "another-cluster" } else { CLUSTER }
     }
 
-    /// Writes everything into `folder`; `ports` are the regions' UDP ports.
-    pub fn write(&self, folder: &Path, ports: &[u16]) {
+    /// Writes everything into `folder`. `address(at, of)` is the UDP address of region `of` as region `at` knows it; its
+    /// own is the one to listen on.
+    pub fn write(&self, folder: &Path, address: &dyn Fn(usize, usize) -> SocketAddr) {
         let authorities = [authority("onced tests"), authority("a stranger")];
         for (at, name) in NAMES.into_iter().enumerate().take(self.regions) {
             let own = folder.join(name);
@@ -74,7 +76,7 @@ impl Setup {
             let secret = if self.misfit(at) == Some(Misfit::OtherSecret) { "b" } else { "a" };
             let path = own.join("cluster.secret");
             write_private(&path, &secret.repeat(64));
-            std::fs::write(own.join("onced.toml"), self.config(at, ports)).expect("a file can be written");
+            std::fs::write(own.join("onced.toml"), self.config(at, address)).expect("a file can be written");
         }
     }
 
@@ -84,7 +86,7 @@ impl Setup {
         ca::copy_ca_cert(own, authority).expect("a new file");
     }
 
-    fn config(&self, at: usize, ports: &[u16]) -> String {
+    fn config(&self, at: usize, address: &dyn Fn(usize, usize) -> SocketAddr) -> String {
         let (name, cluster) = (self.name(at), self.cluster(at));
         let mut text = format!(
             "[cluster]\nname = \"{cluster}\"\nsecret_file = \"cluster.secret\"\n\n\
@@ -97,17 +99,17 @@ impl Setup {
         );
         if self.regions > 1 {
             text.push_str(&format!(
-                "listen = \"127.0.0.1:{}\"\n\n[tls]\nca_file = \"ca.pem\"\ncert_file = \"{name}.pem\"\n\
+                "listen = \"{}\"\n\n[tls]\nca_file = \"ca.pem\"\ncert_file = \"{name}.pem\"\n\
                  key_file = \"{name}.key\"\n",
-                ports[at]
+                address(at, at)
             ));
         }
         for other in (0..self.regions).filter(|other| *other != at) {
             text.push_str(&format!(
-                "\n[[peer]]\nname = \"{}\"\nid = {}\naddress = \"127.0.0.1:{}\"\n",
+                "\n[[peer]]\nname = \"{}\"\nid = {}\naddress = \"{}\"\n",
                 NAMES[other],
                 other + 1,
-                ports[other]
+                address(at, other)
             ));
         }
         text + "\n" + &self.tables

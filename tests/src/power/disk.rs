@@ -8,9 +8,13 @@
 //! because it was killed is found by its name and taken away.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use tempfile::TempDir;
+
+use crate::skip::{is_installed, run};
+
+pub use crate::skip::Lack;
 
 /// What the folders of this harness are called; the number of the process that made them follows.
 const PREFIX: &str = "onced-power-";
@@ -21,15 +25,6 @@ const IMAGE_MIB: u64 = 256;
 const CUTTER: &str = include_str!("cut.c");
 /// If set, the images are copied to this folder when a test fails.
 const KEEP: &str = "ONCED_POWER_KEEP";
-
-/// Why power cannot be cut on this machine.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Lack {
-    /// Programs that can be installed.
-    Programs(String),
-    /// What the machine does not allow.
-    Machine(String),
-}
 
 /// One region's disk.
 #[derive(Debug)]
@@ -198,22 +193,4 @@ fn is_left_over(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     let owner = name.and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| rest.split('-').next());
     owner.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists())
-}
-
-fn is_installed(program: &str) -> bool {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let known = [PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")];
-    std::env::split_paths(&paths).chain(known).any(|folder| folder.join(program).is_file())
-}
-
-/// What a program said, or why it failed.
-fn run(command: &mut Command) -> Result<String, String> {
-    // Programs of administrators are not on everybody's PATH.
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("{path}:/usr/sbin:/sbin")).stdin(Stdio::null());
-    let done = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if done.status.success() {
-        return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
-    }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&done.stderr).trim()))
 }

@@ -1,7 +1,7 @@
 //! The power goes, again and again: at `always` nothing that was acknowledged is lost, at `interval` at most the
 //! stated window (INV-7, S6). See `tests::power`; `just nightly` cuts 200 times.
 
-use tests::power::{self, disk::Lack};
+use tests::power;
 
 const CUTS: usize = 20;
 
@@ -15,7 +15,6 @@ fn twenty_power_cuts_lose_nothing_at_always_and_at_most_the_window_at_interval()
             println!("{tally}");
             assert!(tally.is_telling(), "the run has shown too little: {tally}");
         }
-        Err(Lack::Programs(what)) => tests::skip(NAME, &what),
-        Err(Lack::Machine(what)) => tests::skip::unable(NAME, &what),
+        Err(lack) => lack.tell(NAME),
     }
 }
