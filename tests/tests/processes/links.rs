@@ -44,9 +44,11 @@ fn write_everywhere(cluster: &Cluster, told: &mut Told, tag: &str) {
 /// Heals all, writes once more, and judges.
 fn heal_and_judge(cluster: &Cluster, told: &mut Told, weather: Weather) {
     cluster.links().heal_all(weather);
+    let before = cluster.links().counts_of_all();
     write_everywhere(cluster, told, "healed");
     let took = told.judge(cluster);
-    println!("{} keys, {} of them run twice, converged within {took:?}", told.keys(), told.twice());
+    let bytes = cluster.links().counts_of_all().bytes - before.bytes;
+    println!("{} keys, {} of them run twice: {took:?} and {bytes} B to converge", told.keys(), told.twice());
     assert!(took < HEALED_WITHIN, "converged after {took:?} only");
 }
 

@@ -1,0 +1,110 @@
+//! One region away while the others write: how fast it heals, and what clients notice of it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tests::links::{Lack, Links, calm};
+use tests::{Cluster, Setup};
+
+use crate::Depth;
+use crate::load::{keys, percentile, probe, unpaced};
+use crate::table::{Goal, Row};
+
+const REGIONS: usize = 3;
+/// The one that is cut off.
+const AWAY: usize = 2;
+const DELAY: Duration = Duration::from_millis(20);
+/// Probing before anything happens.
+const BEFORE: Duration = Duration::from_secs(5);
+/// Healing is given up after this.
+const HEAL_WAIT_MAX: Duration = Duration::from_secs(300);
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+pub fn run(depth: Depth) -> Result<Vec<Row>, Lack> {
+    let links = Links::create(REGIONS, calm(DELAY))?;
+    let setup = Setup { tables: "[memory]\nmax_memory = \"4GiB\"\n".into(), ..Setup::regions(REGIONS) };
+    let cluster = &Cluster::start_over(links, setup);
+    let writes: u64 = depth.pick(200_000, 1_000_000);
+    let before = probe_while(cluster, "b", || std::thread::sleep(BEFORE)).0;
+    cluster.links().split(&[AWAY], &[0, 1]);
+    let began = Instant::now();
+    unpaced(cluster, 0, "away", writes / 2);
+    let written = began.elapsed();
+    given_up(cluster);
+    let mut client = cluster.client(AWAY);
+    let missing = keys(&mut cluster.client(0)) - keys(&mut client);
+    let bytes = cluster.links().counts_of_all().bytes;
+    let (during, healed) = probe_while(cluster, "d", || heal(cluster, missing));
+    cluster.agree();
+    let bytes = cluster.links().counts_of_all().bytes - bytes;
+    let records = writes as f64;
+    let own = |at: usize, values: &[Vec<f64>]| percentile(&values[at], 99.0);
+    let ratio = (0..REGIONS).map(|at| own(at, &during) / own(at, &before)).fold(0.0, f64::max);
+    let name = format!("{writes} writes while one region is away");
+    let row = |what: &str, goal, measured, unit| Row::new(format!("{name}: {what}"), goal, measured, unit);
+    let mut rows = vec![
+        row("written meanwhile", Goal::Stated, records / written.as_secs_f64(), "/s"),
+        row("from the healing to the first entry", Goal::Stated, healed.first.as_secs_f64(), "s"),
+        row("from the first entry to the last", Goal::Stated, healed.rest.as_secs_f64(), "s"),
+        row("heals at", Goal::AtLeast(100_000.0), records / healed.rest.as_secs_f64(), "entries/s"),
+        row("bytes of all links", Goal::Stated, bytes as f64 / 1e6, "MB"),
+        row("local p99, worst ratio of the regions", Goal::AtMost(3.0), ratio, "x"),
+    ];
+    for (at, region) in tests::setup::NAMES.iter().enumerate().take(REGIONS) {
+        rows.push(row(&format!("p99 in {region} before"), Goal::Stated, own(at, &before), "ms"));
+        rows.push(row(&format!("p99 in {region} during"), Goal::Stated, own(at, &during), "ms"));
+    }
+    Ok(rows)
+}
+
+struct Healed {
+    first: Duration,
+    rest: Duration,
+}
+
+/// Heals, and waits until the region that was away holds `missing` more keys, all of them completed.
+fn heal(cluster: &Cluster, missing: u64) -> Healed {
+    let mut client = cluster.client(AWAY);
+    let had = keys(&mut client);
+    let last = crate::load::key("away", missing - 1);
+    cluster.links().heal_all(calm(DELAY));
+    let began = Instant::now();
+    // Probes of the others come along: a tenth is more than they are and less than any batch of the rest.
+    wait(|| keys(&mut client) > had + missing / 100);
+    let first = began.elapsed();
+    wait(|| {
+        let reply = client.call(&[b"GET", last.as_bytes()]).expect("GET is answered");
+        tests::status(&reply) == "SETTLED" && keys(&mut client) >= had + missing
+    });
+    Healed { first, rest: began.elapsed().saturating_sub(first) }
+}
+
+/// Waits until QUIC has noticed, so that healing begins with dialling.
+fn given_up(cluster: &Cluster) {
+    wait(|| cluster.peer(0, AWAY, "state") != "linked" && cluster.peer(AWAY, 0, "state") != "linked");
+}
+
+fn wait(mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < HEAL_WAIT_MAX, "not within {HEAL_WAIT_MAX:?}");
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Probes every region while `work` is done; what probes took, by region.
+fn probe_while<T>(cluster: &Cluster, tag: &str, work: impl FnOnce() -> T) -> (Vec<Vec<f64>>, T) {
+    let stop = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let probes: Vec<_> = (0..REGIONS)
+            .map(|at| {
+                let tag = format!("{tag}{at}");
+                scope.spawn(move || probe(cluster, at, &tag, stop))
+            })
+            .collect();
+        let done = work();
+        stop.store(true, Ordering::Relaxed);
+        (probes.into_iter().map(|probe| probe.join().expect("no panic")).collect(), done)
+    })
+}

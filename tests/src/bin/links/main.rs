@@ -1,0 +1,99 @@
+//! `links`: what replication costs and how fast it heals, over links with a real delay.
+//!
+//! Daemons in network namespaces, joined by the relay of `tests::links`; load, relay and daemons share this machine's
+//! cores, so figures are what is left of them. Every figure states what was sent, and is taken from what clients see
+//! and what the relay counts, never from the daemons' own metrics. It must never fail on a time: a verdict is a word in
+//! a table.
+
+mod away;
+mod bytes;
+mod load;
+mod lossy;
+mod steady;
+mod table;
+
+use std::process::ExitCode;
+
+use table::Row;
+use tests::links::Lack;
+
+const USAGE: &str = "\
+replication over links with a real delay; needs root, network namespaces and iproute2.
+
+usage: links [quick|full] [--only FIGURE]... [--json]
+
+  quick          200,000 writes behind a partition, seconds of each load: about two minutes (the default)
+  full           1,000,000 writes behind a partition, and longer loads
+  --only FIGURE  only these: steady, bytes, away, lossy
+  --json         JSON on standard output instead of the table
+
+Exit code 0 whatever the figures say, 2 for a wrong command line, 3 if this machine has no namespaces for us.";
+
+/// How much.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Depth {
+    /// Minutes.
+    Quick,
+    /// What the goals name.
+    Full,
+}
+
+impl Depth {
+    /// The one or the other.
+    pub fn pick<T>(self, quick: T, full: T) -> T {
+        if self == Self::Quick { quick } else { full }
+    }
+}
+
+type Figure = (&'static str, fn(Depth) -> Result<Vec<Row>, Lack>);
+const FIGURES: [Figure; 4] =
+    [("steady", steady::run), ("bytes", bytes::run), ("away", away::run), ("lossy", lossy::run)];
+
+fn main() -> ExitCode {
+    let (mut depth, mut only, mut json) = (Depth::Quick, Vec::new(), false);
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "quick" => depth = Depth::Quick,
+            "full" => depth = Depth::Full,
+            "--json" => json = true,
+            "--help" | "-h" | "help" => {
+                println!("{USAGE}");
+                return ExitCode::SUCCESS;
+            }
+            "--only" => match words.next().filter(|name| FIGURES.iter().any(|(known, _)| known == name)) {
+                Some(name) => only.push(name),
+                None => return refuse("--only needs one of: steady, bytes, away, lossy"),
+            },
+            other => return refuse(&format!("`{other}` is unknown; see links --help")),
+        }
+    }
+    let mut rows = Vec::new();
+    for (name, take) in FIGURES {
+        if !only.is_empty() && !only.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        eprintln!("links: {name}");
+        match take(depth) {
+            Ok(taken) => rows.extend(taken),
+            Err(Lack::Programs(what)) => return lacking(&format!("{what}; apt-get install iproute2")),
+            Err(Lack::Machine(what)) => return lacking(&what),
+        }
+    }
+    if json {
+        println!("{:#}", table::json(&rows));
+    } else {
+        println!("{}", table::text(&rows));
+    }
+    ExitCode::SUCCESS
+}
+
+fn refuse(what: &str) -> ExitCode {
+    eprintln!("links: {what}");
+    ExitCode::from(2)
+}
+
+fn lacking(what: &str) -> ExitCode {
+    eprintln!("links: no links can be made here: {what}");
+    ExitCode::from(3)
+}
