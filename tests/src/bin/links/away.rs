@@ -1,13 +1,14 @@
 //! One region away while the others write: how fast it heals, and what clients notice of it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use tests::links::{Lack, Links, calm};
 use tests::{Cluster, Setup};
 
 use crate::Depth;
-use crate::load::{keys, percentile, probe, unpaced};
+use crate::cpu::{Used, dropped_by_sockets};
+use crate::load::{StopOnDrop, percentile, probe, unpaced};
 use crate::table::{Goal, Row};
 
 const REGIONS: usize = 3;
@@ -26,35 +27,41 @@ pub fn run(depth: Depth) -> Result<Vec<Row>, Lack> {
     let setup = Setup { tables: "[memory]\nmax_memory = \"4GiB\"\n".into(), ..Setup::regions(REGIONS) };
     let cluster = &Cluster::start_over(links, setup);
     let writes: u64 = depth.pick(200_000, 1_000_000);
+    let name = format!("{writes} writes while one region is away");
     let before = probe_while(cluster, "b", || std::thread::sleep(BEFORE)).0;
     cluster.links().split(&[AWAY], &[0, 1]);
     let began = Instant::now();
     unpaced(cluster, 0, "away", writes / 2);
     let written = began.elapsed();
     given_up(cluster);
-    let mut client = cluster.client(AWAY);
-    let missing = keys(&mut cluster.client(0)) - keys(&mut client);
-    let bytes = cluster.links().counts_of_all().bytes;
-    let (during, healed) = probe_while(cluster, "d", || heal(cluster, missing));
+    let before_heal = cluster.links().counts(0, AWAY);
+    let dropped = dropped_by_sockets(cluster, AWAY);
+    let used = Used::now(cluster);
+    let (during, healed) = probe_while(cluster, "d", || heal(cluster, writes / 2));
+    let cores = used.rows(cluster, &format!("{name}: healing"));
     cluster.agree();
-    let bytes = cluster.links().counts_of_all().bytes - bytes;
+    let after = cluster.links().counts(0, AWAY);
+    let dropped = dropped_by_sockets(cluster, AWAY) - dropped;
     let records = writes as f64;
     let own = |at: usize, values: &[Vec<f64>]| percentile(&values[at], 99.0);
     let ratio = (0..REGIONS).map(|at| own(at, &during) / own(at, &before)).fold(0.0, f64::max);
-    let name = format!("{writes} writes while one region is away");
     let row = |what: &str, goal, measured, unit| Row::new(format!("{name}: {what}"), goal, measured, unit);
     let mut rows = vec![
         row("written meanwhile", Goal::Stated, records / written.as_secs_f64(), "/s"),
         row("from the healing to the first entry", Goal::Stated, healed.first.as_secs_f64(), "s"),
         row("from the first entry to the last", Goal::Stated, healed.rest.as_secs_f64(), "s"),
         row("heals at", Goal::AtLeast(100_000.0), records / healed.rest.as_secs_f64(), "entries/s"),
-        row("bytes of all links", Goal::Stated, bytes as f64 / 1e6, "MB"),
+        row("sent to it", Goal::Stated, (after.bytes - before_heal.bytes) as f64 / 1e6, "MB"),
+        row("packets sent to it", Goal::Stated, (after.packets - before_heal.packets) as f64, ""),
+        row("packets that found its socket full", Goal::Stated, dropped as f64, ""),
+        row("packets that the relay could not send", Goal::Stated, after.refused as f64, ""),
         row("local p99, worst ratio of the regions", Goal::AtMost(3.0), ratio, "x"),
     ];
     for (at, region) in tests::setup::NAMES.iter().enumerate().take(REGIONS) {
         rows.push(row(&format!("p99 in {region} before"), Goal::Stated, own(at, &before), "ms"));
         rows.push(row(&format!("p99 in {region} during"), Goal::Stated, own(at, &during), "ms"));
     }
+    rows.extend(cores);
     Ok(rows)
 }
 
@@ -63,20 +70,19 @@ struct Healed {
     rest: Duration,
 }
 
-/// Heals, and waits until the region that was away holds `missing` more keys, all of them completed.
-fn heal(cluster: &Cluster, missing: u64) -> Healed {
+/// Heals, and waits until the region that was away has all `count` operations: a log arrives in its order, so the last
+/// completion is the end of it.
+fn heal(cluster: &Cluster, count: u64) -> Healed {
     let mut client = cluster.client(AWAY);
-    let had = keys(&mut client);
-    let last = crate::load::key("away", missing - 1);
+    let mut is_settled = |number: u64| {
+        let key = crate::load::key("away", number);
+        tests::status(&client.call(&[b"GET", key.as_bytes()]).expect("GET is answered")) == "SETTLED"
+    };
     cluster.links().heal_all(calm(DELAY));
     let began = Instant::now();
-    // Probes of the others come along: a tenth is more than they are and less than any batch of the rest.
-    wait(|| keys(&mut client) > had + missing / 100);
+    wait(|| is_settled(0));
     let first = began.elapsed();
-    wait(|| {
-        let reply = client.call(&[b"GET", last.as_bytes()]).expect("GET is answered");
-        tests::status(&reply) == "SETTLED" && keys(&mut client) >= had + missing
-    });
+    wait(|| is_settled(count - 1));
     Healed { first, rest: began.elapsed().saturating_sub(first) }
 }
 
@@ -103,8 +109,10 @@ fn probe_while<T>(cluster: &Cluster, tag: &str, work: impl FnOnce() -> T) -> (Ve
                 scope.spawn(move || probe(cluster, at, &tag, stop))
             })
             .collect();
+        // Also when it panics: the probes would go on for ever.
+        let stopping = StopOnDrop(stop);
         let done = work();
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         (probes.into_iter().map(|probe| probe.join().expect("no panic")).collect(), done)
     })
 }

@@ -1,14 +1,14 @@
 //! UDP payload that one claim and its completion cost on the way to one peer, acknowledgements and everything else
 //! included, at several rates: what is sent seldom shares its packets with less.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tests::links::{Lack, Links, calm};
 use tests::{Cluster, Setup};
 
 use crate::Depth;
-use crate::load::{KEY_BYTES, OUTCOME_BYTES, paced};
+use crate::load::{KEY_BYTES, OUTCOME_BYTES, StopOnDrop, paced};
 use crate::table::{Goal, Row};
 
 const DELAY: Duration = Duration::from_millis(20);
@@ -24,10 +24,11 @@ pub fn run(depth: Depth) -> Result<Vec<Row>, Lack> {
         let before = [(0, 1), (1, 0)].map(|(from, to)| cluster.links().counts(from, to));
         let stop = &AtomicBool::new(false);
         let done = std::thread::scope(|scope| {
+            let stopping = StopOnDrop(stop);
             let tag = format!("r{at}");
             let load = scope.spawn(move || paced(cluster, 0, &tag, per_s, stop).0);
             std::thread::sleep(Duration::from_secs(depth.pick(4, 20)));
-            stop.store(true, Ordering::Relaxed);
+            drop(stopping);
             load.join().expect("no panic")
         });
         cluster.agree();

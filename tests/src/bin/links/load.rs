@@ -96,6 +96,15 @@ pub fn probe(cluster: &Cluster, at: usize, tag: &str, stop: &AtomicBool) -> Vec<
     took_ms
 }
 
+/// Tells clients to stop when it goes, also because somebody panics: a scope waits for its threads.
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// How many keys a region holds.
 pub fn keys(client: &mut Client) -> u64 {
     let reply = client.call(&[b"STATUS"]).expect("STATUS is answered");

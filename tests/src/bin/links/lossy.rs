@@ -7,7 +7,7 @@ use tests::links::{Lack, Links, Weather, calm};
 use tests::{Cluster, Setup};
 
 use crate::Depth;
-use crate::load::{keys, paced};
+use crate::load::{StopOnDrop, keys, paced};
 use crate::table::{Goal, Row};
 
 const REGIONS: usize = 3;
@@ -33,11 +33,12 @@ fn measure(cluster: &Cluster, said: &str, lasting: Duration) -> Vec<Row> {
     let (stop, done) = (&AtomicBool::new(false), &AtomicBool::new(false));
     let began = Instant::now();
     let (written, stalls, caught_up) = std::thread::scope(|scope| {
+        let (stopping, ending) = (StopOnDrop(stop), StopOnDrop(done));
         let lookers: Vec<_> =
             (1..REGIONS).map(|at| scope.spawn(move || longest_stall(cluster, at, done))).collect();
         let load = scope.spawn(move || paced(cluster, 0, "l", PER_S, stop).0);
         std::thread::sleep(lasting);
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         let written = load.join().expect("no panic");
         let ended = Instant::now();
         let mut clients: Vec<_> = (1..REGIONS).map(|at| cluster.client(at)).collect();
@@ -45,7 +46,7 @@ fn measure(cluster: &Cluster, said: &str, lasting: Duration) -> Vec<Row> {
             assert!(ended.elapsed() < CATCH_UP_MAX, "not caught up within {CATCH_UP_MAX:?}");
             std::thread::sleep(LOOK_EVERY);
         }
-        done.store(true, Ordering::Relaxed);
+        drop(ending);
         let caught_up = ended.elapsed();
         let stalls: Vec<_> = lookers.into_iter().map(|looker| looker.join().expect("no panic")).collect();
         (written, stalls, caught_up)

@@ -7,6 +7,7 @@
 
 mod away;
 mod bytes;
+mod cpu;
 mod load;
 mod lossy;
 mod steady;
@@ -14,8 +15,10 @@ mod table;
 
 use std::process::ExitCode;
 
+use rustix::process::{Pid, Signal, kill_process};
 use table::Row;
 use tests::links::Lack;
+use tokio::signal::unix::{SignalKind, signal};
 
 const USAGE: &str = "\
 replication over links with a real delay; needs root, network namespaces and iproute2.
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
             other => return refuse(&format!("`{other}` is unknown; see links --help")),
         }
     }
+    end_daemons_on_signal();
     let mut rows = Vec::new();
     for (name, take) in FIGURES {
         if !only.is_empty() && !only.iter().any(|wanted| wanted == name) {
@@ -86,6 +90,32 @@ fn main() -> ExitCode {
         println!("{}", table::text(&rows));
     }
     ExitCode::SUCCESS
+}
+
+/// Daemons have process groups of their own, so that Ctrl-C here does not reach them: they are ended by their numbers,
+/// as children of this process. The namespaces go with the next run, which finds them by this process's number.
+fn end_daemons_on_signal() {
+    std::thread::spawn(|| {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        let signalled = runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
+            std::io::Result::Ok(())
+        });
+        if signalled.is_err() {
+            return;
+        }
+        for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            let pids = children.split_whitespace().filter_map(|pid| pid.parse().ok().and_then(Pid::from_raw));
+            for pid in pids {
+                // One that has ended is what is wanted.
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        std::process::exit(130);
+    });
 }
 
 fn refuse(what: &str) -> ExitCode {

@@ -2,14 +2,15 @@
 //!
 //! Nothing polls: in the other region a duplicate of the operation waits (`CLAIM … WAIT`), and the outcome wakes it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use tests::links::{Lack, Links, calm};
 use tests::{Cluster, Setup, status, until};
 
 use crate::Depth;
-use crate::load::{key, outcome, paced, percentile};
+use crate::cpu::Used;
+use crate::load::{StopOnDrop, key, outcome, paced, percentile};
 use crate::table::{Goal, Row};
 
 const REGIONS: usize = 3;
@@ -22,9 +23,12 @@ const WARM_UP: Duration = Duration::from_secs(2);
 pub fn run(depth: Depth) -> Result<Vec<Row>, Lack> {
     let links = Links::create(REGIONS, calm(DELAY))?;
     let cluster = &Cluster::start_over(links, Setup::regions(REGIONS));
+    let name = &format!("steady, {} ms each way", DELAY.as_millis());
     let idle = watch(cluster, "i", Duration::from_secs(3));
     let stop = &AtomicBool::new(false);
-    let (loads, seen_ms) = std::thread::scope(|scope| {
+    let used = Used::now(cluster);
+    let (loads, seen_ms, cores) = std::thread::scope(|scope| {
+        let stopping = StopOnDrop(stop);
         let clients: Vec<_> = ["x", "y", "z"]
             .into_iter()
             .enumerate()
@@ -34,17 +38,18 @@ pub fn run(depth: Depth) -> Result<Vec<Row>, Lack> {
         let began = Instant::now();
         let seen_ms = watch(cluster, "w", Duration::from_secs(depth.pick(10, 60)));
         let lasted = (WARM_UP + began.elapsed()).as_secs_f64();
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         let loads: Vec<_> = clients.into_iter().map(|client| client.join().expect("no panic")).collect();
-        (loads.into_iter().map(|(done, behind)| (done as f64 / lasted, behind)).collect::<Vec<_>>(), seen_ms)
+        let cores = used.rows(cluster, &name);
+        let paces = loads.into_iter().map(|(done, behind)| (done as f64 / lasted, behind));
+        (paces.collect::<Vec<_>>(), seen_ms, cores)
     });
     cluster.agree();
     let least = loads.iter().map(|(per_s, _)| per_s * 2.0).fold(f64::MAX, f64::min);
     let behind = loads.iter().map(|(_, behind)| behind.as_secs_f64() * 1e3).fold(0.0, f64::max);
     let above = |seen_ms: &[f64], percent| percentile(seen_ms, percent) - DELAY.as_secs_f64() * 1e3;
-    let name = format!("steady, {} ms each way", DELAY.as_millis());
     let row = |what: &str, goal, measured, unit| Row::new(format!("{name}: {what}"), goal, measured, unit);
-    Ok(vec![
+    let mut rows = vec![
         row("writes in the slowest region", Goal::Stated, least, "/s"),
         row("load behind its pace at most", Goal::Stated, behind, "ms"),
         row("completions watched", Goal::Stated, seen_ms.len() as f64, ""),
@@ -53,7 +58,9 @@ pub fn run(depth: Depth) -> Result<Vec<Row>, Lack> {
         row("seen in peers, p50 above the delay", Goal::AtMost(5.0), above(&seen_ms, 50.0), "ms"),
         row("seen in peers, p99 above the delay", Goal::AtMost(20.0), above(&seen_ms, 99.0), "ms"),
         row("seen in peers, worst above the delay", Goal::Stated, above(&seen_ms, 100.0), "ms"),
-    ])
+    ];
+    rows.extend(cores);
+    Ok(rows)
 }
 
 /// Watches single operations in every direction for so long; milliseconds from sending a completion to its sight.
