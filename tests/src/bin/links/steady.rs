@@ -40,7 +40,7 @@ pub fn run(depth: Depth) -> Result<Vec<Row>, Lack> {
         let lasted = (WARM_UP + began.elapsed()).as_secs_f64();
         drop(stopping);
         let loads: Vec<_> = clients.into_iter().map(|client| client.join().expect("no panic")).collect();
-        let cores = used.rows(cluster, &name);
+        let cores = used.rows(cluster, name);
         let paces = loads.into_iter().map(|(done, behind)| (done as f64 / lasted, behind));
         (paces.collect::<Vec<_>>(), seen_ms, cores)
     });
