@@ -20,6 +20,10 @@ bench *ARGS:
 sim SEEDS="2000":
     cargo run --release --bin onced-sim -- swarm --seeds {{SEEDS}}
 
+# what replication costs and how fast it heals, over links with a delay: `just links full`; needs root and namespaces
+links *ARGS:
+    cargo run --release --bin links -- {{ARGS}}
+
 # every decoder on mutated bytes, a bounded time each: `just fuzz --seconds 600 --target folder`
 fuzz *ARGS:
     cargo run --release --bin fuzz -- {{ARGS}}
