@@ -50,14 +50,17 @@ pub fn is_installed(program: &str) -> bool {
     std::env::split_paths(&paths).chain(known).any(|folder| folder.join(program).is_file())
 }
 
+/// The PATH and where programs of administrators are, which is not on everybody's.
+pub fn administrators_path() -> String {
+    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
+}
+
 /// What a program said, or why it failed.
 ///
 /// # Errors
 /// Its own words, or why it cannot be run.
 pub fn run(command: &mut Command) -> Result<String, String> {
-    // Programs of administrators are not on everybody's PATH.
-    let path = std::env::var("PATH").unwrap_or_default();
-    command.env("PATH", format!("{path}:/usr/sbin:/sbin")).stdin(Stdio::null());
+    command.env("PATH", administrators_path()).stdin(Stdio::null());
     let done = command.output().map_err(|error| format!("{command:?}: {error}"))?;
     if done.status.success() {
         return Ok(String::from_utf8_lossy(&done.stdout).into_owned());

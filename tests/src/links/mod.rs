@@ -20,7 +20,7 @@ mod relay;
 mod space;
 pub mod traffic;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ pub use self::relay::Counts;
 use self::relay::Relay;
 use self::space::Spaces;
 pub use crate::skip::Lack;
+use crate::skip::administrators_path;
 
 /// The UDP port of every region, and the first of those that stand for regions.
 const PORT: u16 = 7700;
@@ -64,8 +65,18 @@ impl Links {
     /// A command that runs `program` where region `at` lives. The process is the program itself.
     pub fn command(&self, at: usize, program: &std::path::Path) -> Command {
         let mut command = Command::new("ip");
+        command.env("PATH", administrators_path());
         command.args(["netns", "exec", self.spaces.region(at)]).arg(program);
         command
+    }
+
+    /// A socket where region `at` listens, instead of a daemon.
+    ///
+    /// # Errors
+    /// What the system says; a daemon may have the address.
+    pub fn socket(&self, at: usize) -> std::io::Result<UdpSocket> {
+        let sockets = Spaces::bind(self.spaces.region(at), &[self.address(at, at)])?;
+        Ok(sockets.into_iter().next().expect("one address, one socket"))
     }
 
     /// The address of region `of` as region `at` knows it; its own, to listen on, if they are the same.

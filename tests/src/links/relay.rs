@@ -154,7 +154,7 @@ impl Relay {
             .collect();
         let addresses: Vec<_> = pairs.iter().map(|(at, of)| relay_address(*at, *of)).collect();
         let mut ports = Vec::new();
-        for ((at, of), socket) in pairs.into_iter().zip(spaces.bind(&addresses)?) {
+        for ((at, of), socket) in pairs.into_iter().zip(Spaces::bind(spaces.relay(), &addresses)?) {
             let state = UdpSocketState::new((&socket).into())?;
             state.set_recv_buffer_size((&socket).into(), SOCKET_BYTES)?;
             state.set_send_buffer_size((&socket).into(), SOCKET_BYTES)?;

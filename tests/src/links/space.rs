@@ -73,9 +73,9 @@ impl Spaces {
         &self.names[at]
     }
 
-    /// Sockets in the relay's namespace: a socket stays in the namespace in which it was made, whoever uses it.
-    pub(super) fn bind(&self, addresses: &[SocketAddr]) -> io::Result<Vec<UdpSocket>> {
-        let space = File::open(Path::new(FOLDER).join(self.relay()))?;
+    /// Sockets in a namespace: they stay in the one in which they were made, whoever uses them.
+    pub(super) fn bind(space: &str, addresses: &[SocketAddr]) -> io::Result<Vec<UdpSocket>> {
+        let space = File::open(Path::new(FOLDER).join(space))?;
         let bind_there = || {
             // This thread alone moves, and it ends here.
             move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network))?;
@@ -84,7 +84,8 @@ impl Spaces {
         std::thread::scope(|scope| scope.spawn(bind_there).join()).expect("binding does not panic")
     }
 
-    fn relay(&self) -> &str {
+    /// The namespace of the relay.
+    pub(super) fn relay(&self) -> &str {
         self.names.last().expect("the relay's is the last")
     }
 

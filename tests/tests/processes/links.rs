@@ -2,12 +2,12 @@
 //! INV-17). What is cut here is the network, not a link that a daemon knows to be cut (`PEER CUT`): nobody is told,
 //! QUIC finds out by silence.
 //!
-//! After each pattern: the same digest everywhere, nothing acknowledged lost, one winner a key, losers listed alike.
+//! After each pattern of daemons: the same digest everywhere, nothing acknowledged lost, one winner a key, losers listed alike.
 
 use std::time::Duration;
 
 use tests::links::traffic::Told;
-use tests::links::{Links, Spread, Weather, calm};
+use tests::links::{Links, Rate, Spread, Weather, calm};
 use tests::{Cluster, Setup, until};
 
 const EU: usize = 0;
@@ -228,4 +228,57 @@ fn entries_travel_round_a_cut_through_a_third_region() {
     (0..20).for_each(|n| told.run_twice(&cluster, &[EU, AP], &format!("both.{n}")));
     relay_and_judge(&cluster, &told);
     heal_and_judge(&cluster, &mut told, calm(DELAY));
+}
+
+/// The harness itself: without daemons, whether what the weather says is what happens to packets.
+#[test]
+fn packets_take_their_delay_and_only_what_is_cut_is_dropped() {
+    let name = "packets_take_their_delay_and_only_what_is_cut_is_dropped";
+    let links = match Links::create(2, calm(DELAY)) {
+        Ok(links) => links,
+        Err(lack) => return lack.tell(name),
+    };
+    let sockets = [EU, US].map(|at| links.socket(at).expect("nobody has the address"));
+    sockets.iter().for_each(|socket| socket.set_read_timeout(Some(tests::LIMIT)).expect("a timeout"));
+    let send = |from: usize, to: usize, byte: u8| {
+        sockets[from].send_to(&[byte; 1_000], links.address(from, to)).expect("a packet can be sent");
+    };
+    let receive = |at: usize| {
+        let mut packet = [0; 2_000];
+        let (len, from) = sockets[at].recv_from(&mut packet).expect("a packet in time");
+        assert_eq!(
+            (len, from),
+            (1_000, links.address(at, 1 - at)),
+            "whole, and from what stands for its sender"
+        );
+        packet[0]
+    };
+    // The first also finds out the way (ARP).
+    for byte in [1, 2] {
+        let began = std::time::Instant::now();
+        send(EU, US, byte);
+        assert_eq!(receive(US), byte);
+        assert!(began.elapsed() >= DELAY, "{:?}", began.elapsed());
+    }
+    links.cut_one_way(EU, US);
+    send(EU, US, 3);
+    until("the cut has dropped it", || links.counts(EU, US).cut == 1);
+    send(US, EU, 4);
+    assert_eq!(receive(EU), 4, "the other way is open");
+    links.heal(EU, US);
+    // Ten packets of 1,000 bytes at 100,000 bytes a second take a tenth of a second, beyond the delay.
+    let began = std::time::Instant::now();
+    let rate = Rate { bytes_per_s: 100_000, queue_bytes_max: 1_000_000 };
+    links.set(EU, US, Weather { rate: Some(rate), ..calm(DELAY) });
+    (10..20).for_each(|byte| send(EU, US, byte));
+    (10..20).for_each(|byte| assert_eq!(receive(US), byte, "in order, and without what was cut"));
+    assert!(began.elapsed() >= DELAY + Duration::from_millis(99), "{:?}", began.elapsed());
+    links.set(EU, US, Weather { rate: Some(Rate { queue_bytes_max: 5_000, ..rate }), ..calm(DELAY) });
+    (20..120).for_each(|byte| send(EU, US, byte));
+    until("the queue has overflowed", || links.counts(EU, US).packets == 113);
+    let counts = links.counts(EU, US);
+    assert!(counts.overflowed >= 50 && counts.cut == 1 && counts.refused == 0, "{counts:?}");
+    links.set(US, EU, Weather { loss: 1_000, ..calm(DELAY) });
+    send(US, EU, 5);
+    until("the weather has taken it", || links.counts(US, EU).lost == 1);
 }
