@@ -59,6 +59,10 @@ pub fn run(depth: Depth) -> Result<Vec<Row>, Lack> {
         row("seen in peers, p99 above the delay", Goal::AtMost(20.0), above(&seen_ms, 99.0), "ms"),
         row("seen in peers, worst above the delay", Goal::Stated, above(&seen_ms, 100.0), "ms"),
     ];
+    // The one thing that only the daemons can say: whether comparisons found what the stream should have brought.
+    let pairs = (0..REGIONS).flat_map(|at| (0..REGIONS).map(move |of| (at, of))).filter(|(at, of)| at != of);
+    let repaired = pairs.map(|(at, of)| cluster.peer(at, of, "repaired").parse().unwrap_or(f64::NAN)).sum();
+    rows.push(row("keys that comparisons repaired", Goal::AtMost(0.0), repaired, ""));
     rows.extend(cores);
     Ok(rows)
 }
