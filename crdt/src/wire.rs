@@ -58,7 +58,7 @@ pub enum Frame<'a> {
     /// See [`Hello`].
     Hello(#[serde(borrow)] Hello<'a>),
     /// Records of the sender's log after `prev` and up to `last`; those between that do not travel are
-    /// left out. `bodies` is a sequence of (u32 length, body).
+    /// left out. `bodies` is a sequence of (length, body), see [`push_body`].
     Records {
         /// Where the receiver must stand.
         prev: Cursor,
@@ -212,11 +212,33 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Appends one record's body to a frame's `bodies`.
+/// Appends one record's body to a frame's `bodies`, behind its length: seven bits a byte, the lowest first, the top bit
+/// set where more follow. Most records take one byte or two for it.
 pub fn push_body(body: &[u8], bodies: &mut Vec<u8>) {
-    bodies.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    let mut left = body.len();
+    while left >= 0x80 {
+        bodies.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    bodies.push(left as u8);
     bodies.extend_from_slice(body);
 }
+
+/// A body's length and what follows it; `None` if that is no length, or not the shortest form of one.
+fn split_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut length = 0;
+    for (at, byte) in bytes.iter().take(LENGTH_BYTES_MAX).enumerate() {
+        length |= usize::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            let shortest = at == 0 || *byte != 0;
+            return shortest.then_some((length, &bytes[at + 1..]));
+        }
+    }
+    None
+}
+
+/// 28 bits: more than [`limits::RECORD_BYTES_MAX`].
+const LENGTH_BYTES_MAX: usize = 4;
 
 /// The record bodies of a decoded frame.
 #[derive(Clone, Debug)]
@@ -233,10 +255,17 @@ impl<'a> Iterator for Bodies<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        let (length, rest) = self.0.split_first_chunk::<4>()?;
-        let (body, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        let (length, rest) = split_length(self.0)?;
+        let (body, rest) = rest.split_at_checked(length)?;
         self.0 = rest;
         Some(body)
+    }
+}
+
+impl Bodies<'_> {
+    /// Bytes that are still to be read.
+    pub fn left(&self) -> usize {
+        self.0.len()
     }
 }
 

@@ -96,8 +96,12 @@ const FRAME_OVERHEAD_BYTES: usize = 128;
 /// How many of these bytes go into one frame: whole bodies, and at least one.
 pub(super) fn frame_len(bodies: &[u8]) -> usize {
     let mut len = 0;
-    for body in Bodies::new(Bytes(bodies)).take(limits::FRAME_RECORDS_MAX) {
-        let with = len + 4 + body.len();
+    let mut walk = Bodies::new(Bytes(bodies));
+    for _ in 0..limits::FRAME_RECORDS_MAX {
+        if walk.next().is_none() {
+            break;
+        }
+        let with = bodies.len() - walk.left();
         // The state of a contested key may be as large as a body can be.
         if len > 0 && with > limits::FRAME_BYTES_MAX - FRAME_OVERHEAD_BYTES {
             break;

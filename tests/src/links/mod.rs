@@ -64,9 +64,11 @@ impl Links {
 
     /// A command that runs `program` where region `at` lives. The process is the program itself.
     pub fn command(&self, at: usize, program: &std::path::Path) -> Command {
-        let mut command = Command::new("ip");
+        // Not `ip netns exec`: that gives the process mounts of its own, and what is mounted at that moment stays in
+        // use until it ends. The power cuts beside it then got a disk back that had never been let go.
+        let mut command = Command::new("nsenter");
         command.env("PATH", administrators_path());
-        command.args(["netns", "exec", self.spaces.region(at)]).arg(program);
+        command.arg(format!("--net={}", space::path(self.spaces.region(at)).display())).arg(program);
         command
     }
 

@@ -33,6 +33,11 @@ pub(super) fn relay_address(at: usize, of: usize) -> SocketAddr {
     (Ipv4Addr::new(10, 111, at as u8, 1), PORT + of as u16).into()
 }
 
+/// Where a namespace can be entered.
+pub(super) fn path(space: &str) -> std::path::PathBuf {
+    Path::new(FOLDER).join(space)
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Spaces {
@@ -44,8 +49,8 @@ impl Spaces {
     pub(super) fn create(regions: usize) -> Result<Self, Lack> {
         static SERIAL: AtomicUsize = AtomicUsize::new(0);
         assert!((2..=REGIONS_MAX).contains(&regions), "2 to {REGIONS_MAX} regions, not {regions}");
-        if !is_installed("ip") {
-            return Err(Lack::Programs("ip (iproute2) not found".to_owned()));
+        if !is_installed("ip") || !is_installed("nsenter") {
+            return Err(Lack::Programs("ip (iproute2) or nsenter (util-linux) not found".to_owned()));
         }
         if !rustix::process::geteuid().is_root() {
             return Err(Lack::Machine("only root may make network namespaces".to_owned()));
@@ -75,7 +80,7 @@ impl Spaces {
 
     /// Sockets in a namespace: they stay in the one in which they were made, whoever uses them.
     pub(super) fn bind(space: &str, addresses: &[SocketAddr]) -> io::Result<Vec<UdpSocket>> {
-        let space = File::open(Path::new(FOLDER).join(space))?;
+        let space = File::open(path(space))?;
         let bind_there = || {
             // This thread alone moves, and it ends here.
             move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::Network))?;
