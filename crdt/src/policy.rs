@@ -156,6 +156,15 @@ impl Policies {
         (&ruled.policy, ruled.quota)
     }
 
+    /// Whether these and `other` count the same namespaces apart, and all keys alike.
+    pub fn counts_like(&self, other: &Self) -> bool {
+        let quotas =
+            |policies: &Self| policies.quotas().map(|(name, _)| name.map(<[u8]>::to_vec)).collect::<Vec<_>>();
+        // What has no table of its own is counted with the default's: a new table takes its keys from there.
+        let tables = self.default.quota.is_none() || self.named.keys().eq(other.named.keys());
+        tables && quotas(self) == quotas(other)
+    }
+
     /// Namespaces with a quota in the order of their numbers; `None` is all without a table.
     pub fn quotas(&self) -> impl Iterator<Item = (Option<&[u8]>, &Policy)> {
         let named = self.named.iter().map(|(name, ruled)| (Some(name.as_slice()), ruled));

@@ -14,6 +14,7 @@ use crate::hlc::Stamp;
 use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn, RegionId};
 use crate::journal;
 use crate::limits;
+use crate::node::membership::are_regions;
 
 pub use compare::{Exchange, RangeItems, RangeSums, Wanted};
 
@@ -33,7 +34,7 @@ pub struct Hello<'a> {
     pub incarnation: Incarnation,
     /// Its log's epoch.
     pub epoch: LogEpoch,
-    /// Configured membership; equal in this version (S5 counts it later).
+    /// The epoch of its membership (S5); `members` are the regions of it.
     pub membership: u64,
     /// How far it holds the receiver's log; `None`: send everything, relayed records too.
     pub have: Option<Cursor>,
@@ -50,6 +51,9 @@ pub struct Hello<'a> {
     pub began_ms: u64,
     /// The latest start of the receiver's region that it has met, and when that began; zeros: unknown.
     pub latest_of_yours: (Incarnation, LogEpoch, u64),
+    /// The regions of its membership, itself among them: two bytes each, ascending.
+    #[serde(borrow)]
+    pub members: Bytes<'a>,
 }
 
 /// What regions say to each other.
@@ -144,6 +148,14 @@ pub enum Frame<'a> {
         #[serde(borrow)]
         bodies: Bytes<'a>,
     },
+    /// The sender's membership has changed while the link was up (S5).
+    Membership {
+        /// As in a hello.
+        epoch: u64,
+        /// As in a hello.
+        #[serde(borrow)]
+        members: Bytes<'a>,
+    },
 }
 
 /// Why bytes are not a frame. Nothing was changed; the link is to be closed.
@@ -164,6 +176,9 @@ pub enum MalformedFrame {
     /// A comparison out of bounds.
     #[error("the lists of a comparison do not fit each other")]
     Comparison,
+    /// A list of regions out of bounds or order.
+    #[error("the regions of a membership are out of bounds or order")]
+    Members,
     /// Bodies out of bounds.
     #[error("the records of a frame exceed their bounds")]
     Bodies,
@@ -198,6 +213,11 @@ impl<'a> Frame<'a> {
         match &frame {
             Self::Hello(hello) if hello.name.len() > limits::NAME_BYTES_MAX => {
                 return Err(MalformedFrame::Name(hello.name.len()));
+            }
+            Self::Hello(Hello { members, .. }) | Self::Membership { members, .. }
+                if !are_regions(*members) =>
+            {
+                return Err(MalformedFrame::Members);
             }
             Self::Records { bodies, .. } | Self::Repair { bodies } => check_bodies(bodies.0)?,
             Self::Compare { sums, .. } if sums.len() > limits::COMPARE_BUCKETS_MAX => {

@@ -293,7 +293,7 @@ fn frames_of_every_variant() {
         name: "eu-west",
         incarnation: Incarnation(28_000_000),
         epoch: LogEpoch(4),
-        membership: 0,
+        membership: 300,
         have: Some(cursor(70_000)),
         tip: 70_123,
         newest_of_yours: Stamp::from_parts(T0, 7),
@@ -301,6 +301,7 @@ fn frames_of_every_variant() {
         torn: true,
         began_ms: T0 + 9,
         latest_of_yours: (Incarnation(27_000_000), LogEpoch(9), T0 + 8),
+        members: Bytes(&[3, 0, 4, 0, 1, 1]),
     };
     frame("hello", &golden!("frame-hello"), &Frame::Hello(hello));
     let newborn = Hello {
@@ -324,6 +325,8 @@ fn frames_of_every_variant() {
     frame("ack", &golden!("frame-ack"), &Frame::Ack { upto: cursor(70_003), resend: false });
     frame("ack-resend", &golden!("frame-ack-resend"), &Frame::Ack { upto: cursor(70_003), resend: true });
     frame("ping", &golden!("frame-ping"), &Frame::Ping { at_ms: T0, sent: cursor(70_003) });
+    let membership = Frame::Membership { epoch: 301, members: Bytes(&[3, 0, 4, 0, 1, 1]) };
+    frame("membership", &golden!("frame-membership"), &membership);
     frame("pong", &golden!("frame-pong"), &Frame::Pong { ping_at_ms: T0, at_ms: T0 + 41 });
 }
 

@@ -33,9 +33,11 @@ proptest! {
         bodies in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 0..9),
         numbers in any::<(u64, u64, u16, bool)>(),
         name in "[a-z0-9-]{0,64}",
+        regions in prop::collection::btree_set(any::<u16>(), 0..64),
     ) {
         let (at_ms, tip, region, resend) = numbers;
         let packed = bodies_of(&bodies);
+        let members: Vec<u8> = regions.iter().flat_map(|region| region.to_le_bytes()).collect();
         let hello = Hello {
             cluster: [7; 16],
             region: RegionId(region),
@@ -50,6 +52,7 @@ proptest! {
             torn: resend,
             began_ms: tip,
             latest_of_yours: (last.incarnation, last.epoch, at_ms),
+            members: Bytes(&members),
         };
         for frame in [
             Frame::Hello(hello),
@@ -57,6 +60,7 @@ proptest! {
             Frame::Ack { upto: last, resend },
             Frame::Ping { at_ms, sent: last },
             Frame::Pong { ping_at_ms: at_ms, at_ms: tip },
+            Frame::Membership { epoch: tip, members: Bytes(&members) },
         ] {
             let bytes = frame.encode();
             prop_assert_eq!(Frame::decode(&bytes), Ok(frame));
@@ -137,6 +141,7 @@ fn a_name_beyond_its_bound_is_refused() {
             torn: false,
             began_ms: 0,
             latest_of_yours: Default::default(),
+            members: Bytes(&[]),
         })
         .encode()
     };

@@ -74,6 +74,7 @@ pub fn serve(config: &Config, alone: bool) -> anyhow::Result<()> {
             cluster: secret.cluster_digest(&config.cluster.name),
             name: config.region.name.clone(),
             peers: peers.clone(),
+            membership: config.cluster.membership,
             epoch: header.epoch,
             catch_up_wait_ms: config.catch_up_wait_ms,
             reach_wait_ms: REACH_WAIT_MS.min(config.catch_up_wait_ms),

@@ -144,6 +144,7 @@ impl Replica {
             cluster: CLUSTER,
             name: format!("r{}", region.0),
             peers: peers.clone(),
+            membership: 1,
             epoch: recovered.header.epoch,
             catch_up_wait_ms: 2_000,
             reach_wait_ms: 500,

@@ -18,6 +18,7 @@
 
 mod clocks;
 mod lag;
+pub(crate) mod membership;
 mod peer;
 mod receive;
 mod reconcile;
@@ -39,6 +40,7 @@ use crate::request::Reason;
 use crate::store::{Batch, MergeRefused, Scratch, Store};
 use crate::wire::MalformedFrame;
 
+pub use membership::{Membership, MembershipChange, MembershipError};
 use peer::Peer;
 pub use peer::{LinkState, PeerView};
 
@@ -54,6 +56,8 @@ pub struct NodeConfig {
     pub name: String,
     /// The other regions.
     pub peers: Vec<RegionId>,
+    /// The epoch of this membership (S5).
+    pub membership: u64,
     /// The epoch that this start opened.
     pub epoch: LogEpoch,
     /// After a start, claims wait at most this long for peers that are reached, in milliseconds.
@@ -154,6 +158,9 @@ pub enum FrameError {
         /// By its certificate.
         authenticated: u16,
     },
+    /// Its membership and ours do not go together.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
     /// The peer misbehaved: no hello, or two.
     #[error("a frame out of order: {0}")]
     OutOfOrder(&'static str),
@@ -268,8 +275,7 @@ impl Node {
             peer.lag.note(store.tail().written(), peer.acked_seq, wall_ms);
             reconcile::tick(peer, store, &self.config.pace, wall_ms);
         }
-        let oldest = self.peers.values().map(|peer| peer.last_heard_ms().unwrap_or(self.started_ms)).min();
-        store.gate.set_oldest_word_ms(oldest.unwrap_or(0));
+        self.note_oldest_word(store);
         clocks::judge(&self.peers, store, wall_ms);
         self.settle_gate(store, wall_ms);
     }
@@ -335,6 +341,12 @@ impl Node {
         self.peers.values().filter_map(Peer::whole_cursor).collect()
     }
 
+    fn note_oldest_word(&self, store: &Store) {
+        // A peer that was never heard counts from the start, or from when it was added.
+        let word = |peer: &Peer| peer.last_heard_ms().unwrap_or(self.started_ms.max(peer.since_ms));
+        store.gate.set_oldest_word_ms(self.peers.values().map(word).min().unwrap_or(0));
+    }
+
     /// S7: claims wait for each peer that is reached, at most `catch_up_wait_ms`.
     fn settle_gate(&mut self, store: &Store, wall_ms: u64) {
         if self.caught_up {
@@ -342,7 +354,7 @@ impl Node {
         }
         if self.memory.incomplete {
             // S6: what this life lacks, a peer must bring, however long that takes.
-            if !self.peers.values().any(Peer::is_caught_up) {
+            if !self.peers.is_empty() && !self.peers.values().any(Peer::is_caught_up) {
                 return;
             }
             self.memory.incomplete = false;

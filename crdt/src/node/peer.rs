@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::lag::Lag;
+use super::membership::Membership;
 use super::reconcile::Comparing;
 use super::state::StateWalk;
 use super::{LinkId, LogRead, ReadRequest};
@@ -65,6 +66,8 @@ pub struct PeerView {
     pub bytes_in: u64,
     /// When it was last heard, Unix milliseconds.
     pub last_heard_ms: Option<u64>,
+    /// The epoch of its membership, as it last said.
+    pub membership: Option<u64>,
     /// Frames refused.
     pub refused: u64,
     /// Records merged that told us something new.
@@ -147,6 +150,10 @@ pub(super) struct Peer {
     pub(super) caught_up: bool,
     /// The latest start of it that we have met, and when that began; 0: not known any more.
     pub(super) latest_start: (Incarnation, LogEpoch, u64),
+    /// As it last said.
+    pub(super) membership: Option<Membership>,
+    /// When it was added to a running node, Unix milliseconds; else 0.
+    pub(super) since_ms: u64,
     /// Streams begun since the process started: one a hello of its.
     pub(super) streams: u64,
     cut: bool,
@@ -171,6 +178,8 @@ impl Peer {
             whole: received.is_some(),
             caught_up: false,
             latest_start: received.map_or_else(Default::default, |have| (have.incarnation, have.epoch, 0)),
+            membership: None,
+            since_ms: 0,
             streams: 0,
             cut: false,
             acked_seq: 0,
@@ -184,6 +193,11 @@ impl Peer {
             repaired: 0,
             lag: Lag::default(),
         }
+    }
+
+    /// A region that was no peer before.
+    pub(super) fn added(region: RegionId, wall_ms: u64) -> Self {
+        Self { since_ms: wall_ms, ..Self::new(region, None) }
     }
 
     pub(super) fn open(&mut self, id: LinkId, wall_ms: u64) {
@@ -328,6 +342,7 @@ impl Peer {
             bytes_out: self.bytes_out,
             bytes_in: self.bytes_in,
             last_heard_ms: self.last_heard_ms,
+            membership: self.membership.as_ref().map(Membership::epoch),
             refused: self.refused,
             applied: self.applied,
             compared_ms: self.compared_ms,

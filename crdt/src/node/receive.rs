@@ -1,9 +1,11 @@
 //! What a peer's frame changes.
 
+use super::membership::Membership;
 use super::peer::{Peer, Stall};
 use super::send::hello;
 use super::{FrameError, NodeConfig, NodeMemory, clocks, reconcile};
 use crate::canary::{self, Bug};
+use crate::entry::Bytes;
 use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn};
 use crate::journal::Record;
 use crate::limits;
@@ -52,6 +54,7 @@ impl Receiving<'_> {
                 clocks::sample(&mut peer.samples, ping_at_ms, at_ms, self.wall_ms);
                 Ok(())
             }
+            Frame::Membership { epoch, members } => self.membership(peer, epoch, members),
             Frame::Repair { bodies } => {
                 let stalled = peer.link.as_ref().and_then(|link| link.stalled);
                 match self.merge(peer, Bodies::new(bodies))? {
@@ -77,6 +80,7 @@ impl Receiving<'_> {
             let (announced, authenticated) = (theirs.region.0, peer.region.0);
             return Err(FrameError::Region { announced, authenticated });
         }
+        self.membership(peer, theirs.membership, theirs.members)?;
         // Its stamps of ours may be ahead of what we remember after a loss (S6); but never believe a
         // peer beyond the drift bound (S2).
         let ahead_ms = theirs.newest_of_yours.ms().saturating_sub(self.wall_ms);
@@ -112,6 +116,15 @@ impl Receiving<'_> {
             link.stalled = None;
         }
         self.note_progress(peer);
+        Ok(())
+    }
+
+    /// S5: adjacent memberships link, and nothing else does.
+    fn membership(&self, peer: &mut Peer, epoch: u64, members: Bytes<'_>) -> Result<(), FrameError> {
+        let own = self.store.config().region;
+        let theirs = Membership::read(epoch, members);
+        Membership::of(self.config, own).links_with(own, &theirs)?;
+        peer.membership = Some(theirs);
         Ok(())
     }
 

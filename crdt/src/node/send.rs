@@ -1,5 +1,6 @@
 //! What leaves for one peer: control frames first, then the log from the peer's cursor on.
 
+use super::membership::Membership;
 use super::peer::{DiskRead, Peer, Sending};
 use super::state::{self, StateWalk};
 use super::{LinkId, NodeConfig, NodeMemory};
@@ -12,6 +13,7 @@ use crate::wire::{Frame, Hello, push_body};
 
 /// Our hello to `peer`.
 pub(super) fn hello(config: &NodeConfig, memory: &NodeMemory, store: &Store, peer: &Peer) -> Vec<u8> {
+    let membership = Membership::of(config, store.config().region);
     let newest_of_yours = memory.newest_stamps.get(&peer.region).copied().unwrap_or_default();
     Frame::Hello(Hello {
         cluster: config.cluster,
@@ -19,7 +21,7 @@ pub(super) fn hello(config: &NodeConfig, memory: &NodeMemory, store: &Store, pee
         name: &config.name,
         incarnation: store.config().incarnation,
         epoch: config.epoch,
-        membership: 0,
+        membership: membership.epoch(),
         have: peer.received.filter(|_| peer.whole),
         tip: store.tail().written(),
         newest_of_yours,
@@ -27,6 +29,7 @@ pub(super) fn hello(config: &NodeConfig, memory: &NodeMemory, store: &Store, pee
         torn: !memory.torn_epochs.is_empty(),
         began_ms: memory.began_ms,
         latest_of_yours: peer.latest_start,
+        members: Bytes(&membership.region_bytes()),
     })
     .encode()
 }

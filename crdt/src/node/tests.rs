@@ -9,12 +9,14 @@ mod compares;
 mod copies;
 mod harness;
 mod lives;
+mod memberships;
 mod streams;
 mod walks;
 
 use proptest::prelude::*;
 
 use super::*;
+use crate::entry::Bytes;
 use crate::ids::Incarnation;
 use crate::request::Request;
 use crate::store::StoreConfig;
@@ -120,7 +122,7 @@ fn hello() -> Hello<'static> {
         name: "region-2",
         incarnation: Incarnation(5),
         epoch: LogEpoch(1),
-        membership: 0,
+        membership: 1,
         have: None,
         tip: 0,
         newest_of_yours: Stamp::ZERO,
@@ -128,6 +130,7 @@ fn hello() -> Hello<'static> {
         torn: false,
         began_ms: 0,
         latest_of_yours: Default::default(),
+        members: Bytes(&[1, 0, 2, 0, 3, 0]),
     }
 }
 

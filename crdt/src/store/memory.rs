@@ -19,6 +19,8 @@
 //!
 //! Must never: refuse anything but a new grant; evict.
 
+mod reload;
+
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 

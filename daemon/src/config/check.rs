@@ -24,6 +24,8 @@ const SOCKET_MODE_DEFAULT: u32 = 0o660;
 const SOCKET_THREADS_DEFAULT: usize = 4;
 const SOCKET_CONNECTIONS_DEFAULT: usize = 4_096;
 const MAX_DRIFT_MS_DEFAULT: u64 = 500;
+/// A cluster's first membership.
+const MEMBERSHIP_DEFAULT: u64 = 1;
 const SYNC_INTERVAL_MS_DEFAULT: u64 = 50;
 const SEGMENT_BYTES_DEFAULT: u64 = 64 * MIB;
 const RESERVE_BYTES_DEFAULT: u64 = 64 * MIB;
@@ -129,7 +131,10 @@ fn cluster(checker: &mut Checker<'_>, raw: &RawConfig, data_dir: Option<PathBuf>
     let secret_file = given.or_else(|| data_dir.map(|folder| folder.join("cluster.secret")))?;
     let max_drift_ms =
         checker.duration_ms(&table.max_drift, "max_drift", limits::MAX_DRIFT_MS, MAX_DRIFT_MS_DEFAULT);
-    Some(Cluster { id: cluster_id(&name), name, secret_file, secret_may_be_created, max_drift_ms })
+    let membership =
+        checker.integer(&table.membership, "membership", &limits::MEMBERSHIP).unwrap_or(MEMBERSHIP_DEFAULT);
+    let id = cluster_id(&name);
+    Some(Cluster { id, name, secret_file, secret_may_be_created, max_drift_ms, membership })
 }
 
 /// First 16 bytes of the name's blake3.

@@ -37,6 +37,8 @@ pub const SECRET_BYTES_MAX: u64 = 4 * KIB;
 
 /// Bound between wall clocks, in milliseconds (S2).
 pub const MAX_DRIFT_MS: RangeInclusive<u64> = 1..=10 * SECOND_MS;
+/// Epoch of the membership: as many as TOML's integers count (S5).
+pub const MEMBERSHIP: RangeInclusive<u64> = 1..=i64::MAX as u64;
 /// Retention, in milliseconds (S8).
 pub const RETENTION_MS: RangeInclusive<u64> = SECOND_MS..=90 * DAY_MS;
 /// Lease, in milliseconds; its upper end follows from retention as well.

@@ -85,6 +85,8 @@ pub struct Cluster {
     pub secret_may_be_created: bool,
     /// Bound between any two regions' wall clocks, in milliseconds (S2).
     pub max_drift_ms: u64,
+    /// The epoch of its membership: every change of peers takes the next one (S5).
+    pub membership: u64,
 }
 
 /// This region.

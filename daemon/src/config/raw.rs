@@ -35,6 +35,7 @@ pub(super) struct RawCluster {
     pub name: Leaf,
     pub secret_file: Leaf,
     pub max_drift: Leaf,
+    pub membership: Leaf,
 }
 
 #[derive(Deserialize, Default)]

@@ -67,6 +67,9 @@ name = {cluster}
 {comment}secret_file = \"cluster.secret\"
 # Wall clocks of any two regions differ by at most this; beyond it links stall instead of trusting them.
 # max_drift = \"500ms\"
+# Counts the changes of [[peer]] tables: adding or retiring a region takes the next number, in every region. Configurations
+# are reloaded one region after the other; see README.md, \"Change it while it runs\".
+# membership = 1
 
 [region]
 # 1 to 32 of a-z, 0-9 and -. Stands in this region's certificate.

@@ -67,6 +67,7 @@ pub struct Settings {
     pub catch_up_wait_ms: u64,
     pub reach_wait_ms: u64,
     pub alone: bool,
+    pub membership: u64,
 }
 
 impl Default for Settings {
@@ -81,6 +82,7 @@ impl Default for Settings {
             catch_up_wait_ms: 10_000,
             reach_wait_ms: 2_000,
             alone: false,
+            membership: 1,
         }
     }
 }
@@ -122,6 +124,7 @@ impl Replica {
             cluster: CLUSTER,
             name: format!("region-{region}"),
             peers: peers.iter().copied().filter(|peer| *peer != region).map(RegionId).collect(),
+            membership: with.membership,
             epoch: header.epoch,
             catch_up_wait_ms: with.catch_up_wait_ms,
             reach_wait_ms: with.reach_wait_ms,

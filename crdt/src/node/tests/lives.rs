@@ -56,7 +56,7 @@ fn an_incomplete_life_waits_for_a_peer_and_nothing_else() {
     pass(&mut again, met_ms, met_ms + HOUR_MS);
     assert_eq!(claim(&again, met_ms + HOUR_MS), "UNAVAILABLE", "reached, and behind it");
     let last = Cursor { incarnation: Incarnation(5), epoch: LogEpoch(1), lsn: 50 };
-    let all = Frame::Records { prev: Cursor::default(), last, bodies: crate::entry::Bytes(&[]) };
+    let all = Frame::Records { prev: Cursor::default(), last, bodies: Bytes(&[]) };
     assert_eq!(receive(&mut again, 9, &all, met_ms + HOUR_MS), Ok(()));
     assert!(
         !again.node.is_incomplete() && again.node.is_caught_up(),

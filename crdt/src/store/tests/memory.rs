@@ -367,3 +367,40 @@ fn pressure_eases_only_well_below_where_it_arose() {
     assert_eq!(walk(&[1_000, 980, 969, 1_001, 500]), ["full", "full", "near", "full", "calm"]);
     assert_eq!(Pressure::Calm.next(0, 0), Pressure::Full, "nothing is left to share");
 }
+
+/// A namespace that gets a quota while keys of it are there, or a table of its own, is counted as if it had had it from
+/// the start; one whose bounds alone change keeps its count.
+#[test]
+fn other_policies_count_what_is_there() {
+    let named = |named: &[(&str, Policy)]| -> BTreeMap<Vec<u8>, Policy> {
+        named.iter().map(|(name, policy)| (name.as_bytes().to_vec(), policy.clone())).collect()
+    };
+    let store = bounded(64 << 20, Policy::default(), &[("pay", quota(Some(5), None))]);
+    for key in ["pay:1", "pay:2", "mail:1", "mail:2", "mail:3", "other:1"] {
+        assert_eq!(ask(&store, Claim { key: key.as_bytes(), ..Claim::default() }, T0).0, "GRANTED");
+    }
+    let used = |store: &Store| {
+        assert_eq!(store.quotas(), store.quotas_recounted());
+        store.quotas().iter().map(|quota| (quota.keys, quota.max_keys)).collect::<Vec<_>>()
+    };
+    assert_eq!(used(&store), [(2, Some(5))]);
+    let set = |default: Policy, tables: &[(&str, Policy)]| {
+        store.set_policies(Policies::new(default, named(tables)))
+    };
+    set(Policy::default(), &[("pay", quota(Some(2), None))]);
+    assert_eq!(used(&store), [(2, Some(2))]);
+    assert_eq!(ask(&store, Claim { key: b"pay:3", ..Claim::default() }, T0).1, Some(Reason::Quota));
+    set(Policy::default(), &[("mail", quota(None, Some(1 << 20))), ("pay", quota(Some(9), None))]);
+    assert_eq!(used(&store), [(3, None), (2, Some(9))]);
+    assert_eq!(ask(&store, Claim { key: b"pay:3", ..Claim::default() }, T0).0, "GRANTED");
+    // All without a table are one, and a new table takes its keys out of it.
+    set(quota(Some(100), None), &[("pay", Policy::default())]);
+    assert_eq!(used(&store), [(4, Some(100))]);
+    set(quota(Some(100), None), &[("pay", Policy::default()), ("mail", Policy::default())]);
+    assert_eq!(used(&store), [(1, Some(100))]);
+    set(Policy::default(), &[]);
+    assert_eq!(used(&store), []);
+    // A claim is decided by what is in force now.
+    set(Policy { lease_ms: 77, ..Policy::default() }, &[]);
+    assert_eq!(store.policies().of_key(b"pay:1").lease_ms, 77);
+}
