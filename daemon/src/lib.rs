@@ -15,5 +15,6 @@ pub mod memory;
 pub mod mend;
 pub mod metrics;
 pub mod peer;
+pub mod reload;
 pub mod resp;
 pub mod socket;

@@ -2,17 +2,19 @@
 //!
 //! Order of starting: everything that can be refused (configuration, secret, certificates, data folder, addresses,
 //! socket) before the first thread; then log, mesh, socket. Order of stopping: socket (so that no new work
-//! comes), mesh, log (so that what was answered is on disk).
+//! comes), mesh, log (so that what was answered is on disk). Between the two the main thread waits for signals and
+//! reloads.
 
 use std::io::IsTerminal;
 use std::net::UdpSocket;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use crdt::hash::ClusterKeys;
-use crdt::ids::{Incarnation, RegionId};
+use crdt::ids::{Incarnation, LogEpoch, RegionId};
 use crdt::node::{ComparePace, Node, NodeConfig};
 use crdt::policy;
 use crdt::recovery::RecoveryConfig;
@@ -26,10 +28,12 @@ use crate::config::{self, ClusterSecret, Config};
 use crate::driver::{Driver, wall_ms};
 use crate::log::{self, CheckpointConfig, Checkpointer, Keeper, KeeperConfig, LogSizes, Opened};
 use crate::metrics::Metrics;
+use crate::peer::certificates;
 use crate::peer::mesh::{Dialling, Mesh, MeshHandle, PeerAddress};
 use crate::peer::tls::TlsIdentity;
 use crate::peer::transport_config;
-use crate::socket::{self, RegionNames, Server, Shared};
+use crate::reload::{ReloadHandle, ReloadInbox, Reloader};
+use crate::socket::{self, Live, Server, Shared};
 
 const _: () = assert!(!crdt::canary::COMPILED_IN, "onced is never built with planted bugs");
 
@@ -46,15 +50,16 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Runs a daemon until SIGTERM or SIGINT. Returns an error when it cannot start or its disk fails.
+/// Runs a daemon until SIGTERM or SIGINT; `file` is where `config` comes from and what a reload reads. Returns an error when it cannot start or its disk fails.
 ///
 /// `alone`: a life that lacks data grants without having met a peer (S6).
-pub fn serve(config: &Config, alone: bool) -> anyhow::Result<()> {
+pub fn serve(file: &Path, config: Config, alone: bool) -> anyhow::Result<()> {
     raise_descriptor_limit();
     // A lone region's secret is made inside its data folder.
     log::create_folder(&config.region.data_dir)?;
     let secret = ClusterSecret::load(&config.cluster)?;
-    let dialling = dialling(config, &secret)?;
+    let identity = identity(&config)?;
+    let dialling = identity.as_ref().map(|identity| dialling(&config, &secret, identity)).transpose()?;
     let udp = config.region.listen.filter(|_| dialling.is_some());
     let udp = udp.map(|address| {
         UdpSocket::bind(address).with_context(|| {
@@ -63,38 +68,24 @@ pub fn serve(config: &Config, alone: bool) -> anyhow::Result<()> {
     });
     let udp = udp.transpose()?;
     let moved = Arc::new(Notify::new());
-    let opened = open_log(config, &secret, &moved)?;
+    let opened = open_log(&config, &secret, &moved)?;
     let listening = socket::bind(&config.socket)?;
     let metrics = Metrics::install(config.metrics_listen)?;
     let (mesh_handle, inbox) = MeshHandle::channel();
     let Opened { log, store, memory, header, new_incarnation, records, torn_bytes, lock: _lock } = opened;
-    let peers: Vec<RegionId> = config.peers.iter().map(|peer| RegionId(peer.id)).collect();
-    let node = Node::new(
-        NodeConfig {
-            cluster: secret.cluster_digest(&config.cluster.name),
-            name: config.region.name.clone(),
-            peers: peers.clone(),
-            membership: config.cluster.membership,
-            epoch: header.epoch,
-            catch_up_wait_ms: config.catch_up_wait_ms,
-            reach_wait_ms: REACH_WAIT_MS.min(config.catch_up_wait_ms),
-            alone,
-            pace: ComparePace::default(),
-        },
-        memory,
-        &store,
-        wall_ms(),
-    );
-    let names = config.peers.iter().map(|peer| (RegionId(peer.id), peer.name.clone()));
-    let own = (RegionId(config.region.id), config.region.name.clone());
-    let names = RegionNames::new(names.chain([own]));
+    let cluster = secret.cluster_digest(&config.cluster.name);
+    let node = Node::new(node_config(&config, cluster, header.epoch, alone), memory, &store, wall_ms());
     let driver = Driver::new(Arc::clone(&store), Arc::clone(&log), Arc::clone(&moved));
-    let shared = Arc::new(Shared::new(driver, names, mesh_handle, metrics, header.epoch, peers));
+    let certificates = identity.map(|identity| identity.certificates).unwrap_or_default();
+    certificates::set_gauges(&[], &certificates);
+    let live = Live::of(&config, certificates);
+    let (reload, reload_inbox) = ReloadHandle::channel();
+    let shared = Arc::new(Shared::new(driver, mesh_handle, reload, metrics, header.epoch, live));
     // The prologue of this start, so that the clock has its ceiling before the first claim.
     log.flush_all()?;
     let failed = Arc::new(Notify::new());
     let acked_by_all = Arc::new(AtomicU64::new(node.acked_by_all()));
-    let keeper = start_keeper(config, &shared, &failed)?;
+    let keeper = start_keeper(&config, &shared, &failed)?;
     let checkpoints = CheckpointConfig {
         max_drift_ms: config.cluster.max_drift_ms,
         keep_bytes: config.log.keep_bytes,
@@ -107,7 +98,8 @@ pub fn serve(config: &Config, alone: bool) -> anyhow::Result<()> {
         region = config.region.name, socket = %config.socket.path.display(), incarnation = header.incarnation.0,
         log_epoch = header.epoch.0, records, torn_bytes, new_incarnation, "onced serves"
     );
-    let disk_failed = wait_for_end(&failed)?;
+    let reloader = Reloader::new(file.to_owned(), config, cluster, Arc::clone(&shared));
+    let disk_failed = wait_for_end(&failed, reloader, reload_inbox)?;
     tracing::info!("stopping: connections are drained");
     server.drain();
     mesh.stop();
@@ -119,6 +111,20 @@ pub fn serve(config: &Config, alone: bool) -> anyhow::Result<()> {
     stopped.context("the last records could not be synced")?;
     tracing::info!("stopped in order");
     Ok(())
+}
+
+fn node_config(config: &Config, cluster: [u8; 16], epoch: LogEpoch, alone: bool) -> NodeConfig {
+    NodeConfig {
+        cluster,
+        name: config.region.name.clone(),
+        peers: config.peers.iter().map(|peer| RegionId(peer.id)).collect(),
+        membership: config.cluster.membership,
+        epoch,
+        catch_up_wait_ms: config.catch_up_wait_ms,
+        reach_wait_ms: REACH_WAIT_MS.min(config.catch_up_wait_ms),
+        alone,
+        pace: ComparePace::default(),
+    }
 }
 
 /// How the data folder of a configuration is read back.
@@ -178,39 +184,63 @@ fn start_keeper(config: &Config, shared: &Arc<Shared>, failed: &Arc<Notify>) -> 
     Keeper::start(Arc::clone(shared), keeper, move || failed.notify_one())
 }
 
-/// Waits for a signal, or for the disk to fail: true.
-fn wait_for_end(failed: &Arc<Notify>) -> anyhow::Result<bool> {
+/// Waits for a signal to end, or for the disk to fail: true. Reloads meanwhile, one after the other.
+fn wait_for_end(
+    failed: &Arc<Notify>,
+    mut reloader: Reloader,
+    mut inbox: ReloadInbox,
+) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => Ok(false),
-            _ = interrupt.recv() => Ok(false),
-            () = failed.notified() => Ok(true),
+        let mut hang_up = signal(SignalKind::hangup())?;
+        loop {
+            let asked = tokio::select! {
+                _ = terminate.recv() => return Ok(false),
+                _ = interrupt.recv() => return Ok(false),
+                () = failed.notified() => return Ok(true),
+                _ = hang_up.recv() => None,
+                Some(asked) = inbox.recv() => Some(asked),
+            };
+            let reloaded = reloader.reload().await;
+            if let Some(answer) = asked {
+                // Whoever asked may have gone; the log has it all the same.
+                let _ = answer.send(reloaded);
+            }
         }
     })
 }
 
-fn dialling(config: &Config, secret: &ClusterSecret) -> anyhow::Result<Option<Dialling>> {
+fn identity(config: &Config) -> anyhow::Result<Option<TlsIdentity>> {
     let Some(tls) = config.tls.as_ref().filter(|_| !config.peers.is_empty()) else { return Ok(None) };
     let identity = TlsIdentity::load(tls, &config.cluster.name, &config.region.name, SystemTime::now())?;
+    Ok(Some(identity))
+}
+
+fn dialling(config: &Config, secret: &ClusterSecret, identity: &TlsIdentity) -> anyhow::Result<Dialling> {
+    Ok(Dialling {
+        region: RegionId(config.region.id),
+        cluster: config.cluster.name.clone(),
+        peers: peer_addresses(config),
+        client: transport_config::client_config(identity)?,
+        server: transport_config::server_config(identity)?,
+        endpoint: transport_config::endpoint_config(secret, &config.region.name),
+    })
+}
+
+/// The peers as the mesh knows them.
+pub(crate) fn peer_addresses(config: &Config) -> Vec<PeerAddress> {
     let peer = |peer: &config::Peer| PeerAddress {
         region: RegionId(peer.id),
         name: peer.name.clone(),
         address: peer.address.clone(),
     };
-    Ok(Some(Dialling {
-        region: RegionId(config.region.id),
-        cluster: config.cluster.name.clone(),
-        peers: config.peers.iter().map(peer).collect(),
-        client: transport_config::client_config(&identity)?,
-        server: transport_config::server_config(&identity)?,
-        endpoint: transport_config::endpoint_config(secret, &config.region.name),
-    }))
+    config.peers.iter().map(peer).collect()
 }
 
-fn policies(configured: &config::Policies) -> policy::Policies {
+/// As the store takes them.
+pub(crate) fn policies(configured: &config::Policies) -> policy::Policies {
     let named = configured.named.iter().map(|(name, policy)| (name.clone().into_bytes(), map_policy(policy)));
     policy::Policies::new(map_policy(&configured.defaults), named.collect())
 }

@@ -48,6 +48,12 @@ pub struct Metrics {
     pub disk_full: Counter,
     /// How often the reserve was used up as well, and everything but reads refused.
     pub reserve_exhausted: Counter,
+    /// Links made, this side having accepted or dialled.
+    pub links_opened: Counter,
+    /// Configurations reloaded.
+    pub reloads: Counter,
+    /// Reloads refused, which changed nothing.
+    pub reloads_refused: Counter,
     handle: PrometheusHandle,
 }
 
@@ -80,6 +86,9 @@ impl Metrics {
             log_room_bytes: gauge!("onced_log_room_bytes"),
             disk_full: counter!("onced_disk_full_total"),
             reserve_exhausted: counter!("onced_log_reserve_exhausted_total"),
+            links_opened: counter!("onced_links_opened_total"),
+            reloads: counter!("onced_reloads_total", "result" => "ok"),
+            reloads_refused: counter!("onced_reloads_total", "result" => "refused"),
             handle,
         })
     }

@@ -187,8 +187,17 @@ impl Cluster {
 
     /// SIGTERM, without waiting.
     pub fn terminate(&self, at: usize) {
+        self.signal(at, Signal::TERM);
+    }
+
+    /// SIGHUP: reload the configuration; without waiting.
+    pub fn hang_up(&self, at: usize) {
+        self.signal(at, Signal::HUP);
+    }
+
+    fn signal(&self, at: usize, signal: Signal) {
         let pid = i32::try_from(self.pid(at)).ok().and_then(Pid::from_raw).expect("a process has a number");
-        kill_process(pid, Signal::TERM).expect("a child that was not waited for can be signalled");
+        kill_process(pid, signal).expect("a child that was not waited for can be signalled");
     }
 
     /// The process number of a running region.

@@ -13,7 +13,8 @@ use serde_json::json;
 
 use super::exit;
 use crate::config::{Access, ClusterSecret, Config, NamespacePolicy, Who, units};
-use crate::peer::tls::{EXPIRY_WARNING, TlsIdentity};
+use crate::peer::certificates::EXPIRY_WARNING;
+use crate::peer::tls::TlsIdentity;
 
 /// Arguments of `onced check-config`.
 #[derive(Args, Debug)]
@@ -161,7 +162,15 @@ fn folder(what: &str, path: &Path) -> Finding {
 fn summary(file: &Path, config: &Config, findings: &[Finding]) -> String {
     let mut lines = vec![format!("{}: understood as", file.display())];
     let mut say = |what: &str, value: String| lines.push(format!("  {what:<10} {value}"));
-    say("cluster", format!("{}, max_drift {}", config.cluster, units::duration(config.cluster.max_drift_ms)));
+    say(
+        "cluster",
+        format!(
+            "{}, membership {}, max_drift {}",
+            config.cluster,
+            config.cluster.membership,
+            units::duration(config.cluster.max_drift_ms)
+        ),
+    );
     let listen = config.region.listen.map_or_else(|| "no QUIC".to_owned(), |at| format!("QUIC at {at}"));
     say("region", format!("{} (id {}), {listen}", config.region.name, config.region.id));
     for peer in &config.peers {

@@ -73,7 +73,7 @@ pub const TABLE: [Exit; 17] = [
     exit(FREE, "FREE", "nothing is known of the key"),
     exit(UNAVAILABLE, "UNAVAILABLE", "cannot answer now and nothing was granted; retry later"),
     exit(UNREACHABLE, "unreachable", "no daemon at the socket, or no reply in time"),
-    exit(USAGE, "usage", "wrong arguments; nothing was changed"),
+    exit(USAGE, "REFUSED usage", "wrong arguments or configuration; nothing was changed"),
     exit(DAMAGED, "damaged", "a file is damaged, or of another version; what to do is said"),
     exit(INTERNAL, "internal", "unexpected reply or failure; see the daemon's log"),
     exit(IN_USE, "in use", "a daemon runs on that data folder: stop it first"),

@@ -31,6 +31,7 @@ pub mod peer;
 pub mod peers;
 pub mod rejoin;
 pub mod release;
+pub mod reload;
 pub mod renew;
 pub mod repair;
 pub mod scan;
@@ -95,6 +96,8 @@ commands! {
     Digest(digest::DigestArgs) => client::run,
     /// Cut or heal the link to a region (admin)
     Peer(peer::PeerArgs) => client::run,
+    /// Have the daemon read its configuration again (admin)
+    Reload(reload::ReloadArgs) => client::run,
     /// Run the daemon of one region
     Serve(serve::ServeArgs) => serve::run,
     /// See it work: three regions on this machine, a crash, a partition, a checked story

@@ -14,7 +14,8 @@ const EXAMPLES: &str = "Examples:
   onced serve --config onced.toml --alone      (the first region of a new cluster, before its peers)
   ONCED_LOG=debug onced serve --config /etc/onced/onced.toml --log-format json
 
-Signals: SIGTERM and SIGINT drain the connections, sync the log and end with code 0.";
+Signals: SIGTERM and SIGINT drain the connections, sync the log and end with code 0. SIGHUP reads the configuration
+again, as onced reload does.";
 
 /// Arguments of `onced serve`.
 #[derive(Debug, clap::Args)]
@@ -57,7 +58,7 @@ pub fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    lifecycle::serve(&config, args.alone)?;
+    lifecycle::serve(&args.config, config, args.alone)?;
     Ok(ExitCode::SUCCESS)
 }
 

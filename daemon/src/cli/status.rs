@@ -38,9 +38,9 @@ impl ClientCommand for StatusArgs {
             page.line(&advice);
         }
         let mut skip = vec!["region", "ready", "reason", "uptime_ms"];
-        if reply.field("namespaces").and_then(Value::as_array).is_some_and(<[Value]>::is_empty) {
-            skip.push("namespaces");
-        }
+        let is_empty =
+            |name: &&str| reply.field(name).and_then(Value::as_array).is_some_and(<[Value]>::is_empty);
+        skip.extend(["namespaces", "certificates"].iter().filter(|name| is_empty(name)));
         page.fields(reply, &skip);
     }
 

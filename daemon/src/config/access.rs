@@ -23,7 +23,7 @@ pub enum Role {
     Read,
     /// Also claim, complete, renew, release.
     Claim,
-    /// Also forget, resolve, cut and heal peers.
+    /// Also forget, resolve, cut and heal peers, reload.
     Admin,
 }
 

@@ -13,6 +13,7 @@
 
 mod access;
 mod accounts;
+pub mod change;
 mod check;
 mod checker;
 pub mod limits;

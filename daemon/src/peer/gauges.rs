@@ -6,6 +6,22 @@ use metrics::{counter, gauge};
 
 use crdt::node::{LinkState, PeerView};
 
+/// A peer is retired: its gauges become NaN, which no alert compares with.
+pub(super) fn forget(region: &str) {
+    for name in [
+        "onced_peer_linked",
+        "onced_peer_stalled",
+        "onced_peer_lag_records",
+        "onced_peer_lag_ms",
+        "onced_peer_rtt_ms",
+        "onced_peer_offset_ms",
+        "onced_peer_silent_ms",
+        "onced_peer_compared_ago_ms",
+    ] {
+        gauge!(name, "peer" => region.to_owned()).set(f64::NAN);
+    }
+}
+
 /// Sets the gauges of one peer; to be called a few times a second.
 pub(super) fn set(region: &str, view: &PeerView, wall_ms: u64) {
     let labels = [("peer", region.to_owned())];

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::limits::LINK_FRAMES_MAX;
 use super::mesh::Event;
+use super::protocol;
 
 /// A connection whose peer is known and whose stream is open.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(super) struct Established {
 pub(super) struct Link {
     pub(super) id: LinkId,
     pub(super) connection: Connection,
+    /// The version that was chosen.
+    pub(super) protocol: String,
     pub(super) frames: mpsc::Sender<Vec<u8>>,
 }
 
@@ -36,7 +39,8 @@ impl Link {
         let (frames, outbox) = mpsc::channel(LINK_FRAMES_MAX);
         tokio::spawn(write(send, outbox, events.clone(), peer, id));
         tokio::spawn(read(receive, connection.clone(), events, peer, id));
-        Self { id, connection, frames }
+        let protocol = protocol::chosen(&connection);
+        Self { id, connection, protocol, frames }
     }
 
     /// Closes it, and says why.

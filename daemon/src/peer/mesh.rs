@@ -13,15 +13,15 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crdt::ids::RegionId;
 use crdt::limits::PING_EVERY_MS;
-use crdt::node::{FrameError, LinkId, LinkState, Node, PeerView};
+use crdt::node::{FrameError, LinkId, LinkState, MembershipError, Node, PeerView};
 use crdt::request::Reason;
-use quinn::Endpoint;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::certificates::ExpiryWatch;
 use super::limits::{EVENTS_MAX, GATHER};
 use super::link::{Established, Link};
 use crate::driver::wall_ms;
@@ -29,8 +29,10 @@ use crate::log::ReadPlace;
 use crate::socket::{MeshCommand, Shared};
 
 pub use dial::{Dialling, MeshError, PeerAddress};
+pub use reconfigure::Reconfigure;
 
 mod dial;
+mod reconfigure;
 
 /// What PEERS shows of one peer.
 #[derive(Clone, Debug)]
@@ -39,6 +41,8 @@ pub struct PeerStatus {
     pub view: PeerView,
     /// Where it is dialled, or from where it dials.
     pub address: String,
+    /// The version of the protocol that its link speaks.
+    pub protocol: Option<String>,
     /// Why the last link ended or could not be made.
     pub last_error: Option<String>,
 }
@@ -52,6 +56,7 @@ pub(super) enum Event {
     Frame { peer: RegionId, link: LinkId, frame: Vec<u8> },
     Writable { peer: RegionId, link: LinkId },
     Ask(MeshCommand, oneshot::Sender<Vec<PeerStatus>>),
+    Reconfigure(Box<Reconfigure>, oneshot::Sender<Result<(), MembershipError>>),
 }
 
 /// Asks the mesh thread.
@@ -80,6 +85,13 @@ impl MeshHandle {
         self.events.send(Event::Ask(command, answer)).await.ok()?;
         answered.await.ok()
     }
+
+    /// Gives the mesh another configuration; `None` when the thread has ended.
+    pub async fn reconfigure(&self, wanted: Reconfigure) -> Option<Result<(), MembershipError>> {
+        let (answer, answered) = oneshot::channel();
+        self.events.send(Event::Reconfigure(Box::new(wanted), answer)).await.ok()?;
+        answered.await.ok()
+    }
 }
 
 /// The running thread.
@@ -105,11 +117,11 @@ impl Mesh {
             runtime.block_on(async move {
                 let started =
                     dialling.map(|(dialling, socket)| dial::start(dialling, socket, inbox.sender.clone()));
-                let endpoint = match started.transpose() {
-                    Ok(endpoint) => endpoint,
+                let started = match started.transpose() {
+                    Ok(started) => started,
                     Err(error) => return tracing::error!(%error, "the QUIC endpoint cannot start"),
                 };
-                let mut running = Running::new(node, shared, acked_by_all, endpoint, inbox.sender);
+                let mut running = Running::new(node, shared, acked_by_all, started, inbox.sender);
                 running.run(inbox.events, stopped).await;
             });
         })?;
@@ -130,22 +142,30 @@ struct Transport {
     address: String,
     last_error: Option<String>,
     place: ReadPlace,
-    /// Tells the dialler that an operator cut or healed the peer.
-    cut: Option<watch::Sender<bool>>,
+    /// Tells the dialler where the peer is, and whether an operator has cut it.
+    orders: Option<watch::Sender<dial::Orders>>,
     /// Tells the dialler that this is a copy of an older state.
     copy: Arc<AtomicBool>,
+}
+
+impl Transport {
+    fn new(started: dial::StartedPeer) -> Self {
+        let dial::StartedPeer { address, orders, copy, .. } = started;
+        Self { address, orders: Some(orders), copy, ..Self::default() }
+    }
 }
 
 struct Running {
     node: Node,
     shared: Arc<Shared>,
     acked_by_all: Arc<AtomicU64>,
-    endpoint: Option<Endpoint>,
+    started: Option<dial::Started>,
     events: mpsc::Sender<Event>,
     transports: BTreeMap<RegionId, Transport>,
     next_link: LinkId,
     /// What was last said in the log: why claims are refused, and which links stall.
     said: (Option<Reason>, Vec<RegionId>),
+    expiry: ExpiryWatch,
 }
 
 impl Running {
@@ -153,31 +173,21 @@ impl Running {
         node: Node,
         shared: Arc<Shared>,
         acked_by_all: Arc<AtomicU64>,
-        endpoint: Option<dial::Started>,
+        mut started: Option<dial::Started>,
         events: mpsc::Sender<Event>,
     ) -> Self {
-        let mut transports = BTreeMap::new();
-        let endpoint = endpoint.map(|started| {
-            for peer in started.peers {
-                let transport = Transport {
-                    address: peer.address,
-                    cut: Some(peer.cut),
-                    copy: peer.copy,
-                    ..Transport::default()
-                };
-                transports.insert(peer.region, transport);
-            }
-            started.endpoint
-        });
+        let peers = started.as_mut().map(dial::Started::take_peers).unwrap_or_default();
+        let transports = peers.into_iter().map(|peer| (peer.region, Transport::new(peer))).collect();
         Self {
             node,
             shared,
             acked_by_all,
-            endpoint,
+            started,
             events,
             transports,
             next_link: 1,
             said: (None, Vec::new()),
+            expiry: ExpiryWatch::default(),
         }
     }
 
@@ -212,7 +222,8 @@ impl Running {
                 link.close("the daemon stops");
             }
         }
-        if let Some(endpoint) = &self.endpoint {
+        if let Some(started) = &self.started {
+            let endpoint = &started.endpoint;
             endpoint.close(0u32.into(), b"the daemon stops");
             let _ = tokio::time::timeout(Duration::from_millis(500), endpoint.wait_idle()).await;
         }
@@ -239,6 +250,9 @@ impl Running {
                 // Whoever asked may have gone.
                 let _ = answer.send(self.statuses());
             }
+            Event::Reconfigure(wanted, answer) => {
+                let _ = answer.send(self.reconfigure(*wanted));
+            }
         }
     }
 
@@ -248,7 +262,11 @@ impl Running {
             established.connection.close(0u32.into(), b"cut by an operator");
             return;
         }
-        let Some(transport) = self.transports.get_mut(&peer) else { return };
+        let Some(transport) = self.transports.get_mut(&peer) else {
+            established.connection.close(0u32.into(), b"retired by a change of configuration");
+            return;
+        };
+        self.shared.metrics.links_opened.increment(1);
         if let Some(old) = transport.link.take() {
             old.close("replaced by a newer link");
             self.node.handle_link_down(peer, old.id);
@@ -295,8 +313,8 @@ impl Running {
         if cut && let Some(link) = transport.link.take() {
             link.close("cut by an operator");
         }
-        if let Some(tell) = &transport.cut {
-            let _ = tell.send(cut);
+        if let Some(orders) = &transport.orders {
+            orders.send_modify(|orders| orders.cut = cut);
         }
     }
 
@@ -347,8 +365,10 @@ impl Running {
         let views = self.node.peers(&self.shared.driver.store);
         let stalled: Vec<_> =
             views.iter().filter(|view| view.state == LinkState::Stalled).map(|view| view.region).collect();
-        for view in &views {
-            super::gauges::set(&self.shared.names.name(view.region), view, wall_ms());
+        let live = self.shared.live();
+        // Between a change of peers and of their names, which follows, a newcomer has none yet.
+        for view in views.iter().filter(|view| live.peers.contains(&view.region)) {
+            super::gauges::set(&live.names.name(view.region), view, wall_ms());
         }
         if stalled != self.said.1 {
             for region in stalled.iter().filter(|region| !self.said.1.contains(region)) {
@@ -358,6 +378,9 @@ impl Running {
                 );
             }
             self.said.1 = stalled;
+        }
+        for warning in self.expiry.due(&live.certificates, SystemTime::now()) {
+            tracing::warn!("{warning}");
         }
     }
 
@@ -386,6 +409,7 @@ impl Running {
             PeerStatus {
                 view,
                 address: live.map_or(configured, |address: SocketAddr| address.to_string()),
+                protocol: transport.and_then(|t| t.link.as_ref()).map(|link| link.protocol.clone()),
                 last_error: transport.and_then(|t| t.last_error.clone()),
             }
         };

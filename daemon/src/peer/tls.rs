@@ -5,7 +5,7 @@
 //! the peer's certificate, and the caller compares it with the region and cluster the peer announces: without
 //! that, any region's certificate could speak for every region. No verifier of our own replaces rustls's.
 //!
-//! TLS 1.3 only, one ALPN, no 0-RTT (replayable), no resumption (a resumed session would outlive its
+//! TLS 1.3 only, one ALPN a version (`protocol`), no 0-RTT (replayable), no resumption (a resumed session would outlive its
 //! certificate). The provider is named explicitly everywhere, never taken from the process, where whichever
 //! library comes first would choose it.
 
@@ -29,16 +29,14 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::ca::{region_dns_name, region_uri};
+use super::certificates::{Certificate, OWN};
+use super::protocol::{Certified, PROTOCOLS, alpn};
 use crate::config::{Tls, is_region_name};
 
-/// The protocol name in TLS; a change that old daemons cannot speak gets another number.
-pub const ALPN: &[u8] = b"onced/1";
 /// Bytes of one certificate or key file.
 pub const PEM_BYTES_MAX: u64 = 256 * 1024;
 /// CA certificates in a CA file; two are enough to rotate.
 pub const CAS_MAX: usize = 16;
-/// A certificate that ends sooner is worth a warning: two weeks.
-pub const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
 
 /// Why certificates or key cannot be used. Each text names the file and the command to run.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +141,8 @@ pub struct TlsIdentity {
     pub not_after: SystemTime,
     /// How many CAs are trusted.
     pub cas: usize,
+    /// This region's own, then the CAs'.
+    pub certificates: Vec<Certificate>,
 }
 
 impl TlsIdentity {
@@ -161,7 +161,7 @@ impl TlsIdentity {
             reason,
             todo: todo.to_owned(),
         };
-        let (roots, cas) = read_roots(&files.ca_file)?;
+        let (roots, authorities) = read_roots(&files.ca_file)?;
         let chain = read_certs(&files.cert_file, &reissue)?;
         let key = read_key(&files.key_file, &reissue)?;
         let own = CertifiedKey::from_der(chain.clone(), key, &provider()).map_err(|error| match error {
@@ -179,7 +179,12 @@ impl TlsIdentity {
             cert_fault(format!("is for {found}, this is {expected}"))
         })?;
         let not_after = check_chain(&roots, &chain, region, now).map_err(cert_fault)?;
-        Ok(Self { roots, own: Arc::new(own), not_after, cas })
+        let cas = authorities.len();
+        let named = authorities.iter().enumerate();
+        let named = named.map(|(at, der)| Certificate::new(format!("ca-{}", at + 1), der));
+        let certificates = chain.iter().take(1).map(|der| Certificate::new(OWN.to_owned(), der));
+        let certificates = certificates.chain(named).collect();
+        Ok(Self { roots, own: Arc::new(own), not_after, cas, certificates })
     }
 
     /// For accepting peers: a client certificate is mandatory.
@@ -187,14 +192,19 @@ impl TlsIdentity {
     /// # Errors
     /// rustls's, which a loaded identity does not cause.
     pub fn server_config(&self) -> Result<ServerConfig, rustls::Error> {
+        self.server_config_of(&PROTOCOLS)
+    }
+
+    /// As [`Self::server_config`], of a daemon that speaks these versions.
+    pub(super) fn server_config_of(&self, protocols: &[&str]) -> Result<ServerConfig, rustls::Error> {
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.roots), provider())
             .build()
             .map_err(|error| rustls::Error::General(error.to_string()))?;
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(&self.own))));
-        config.alpn_protocols = vec![ALPN.to_vec()];
+            .with_cert_resolver(Arc::new(Certified::new(&self.own, alpn(protocols))));
+        config.alpn_protocols = alpn(protocols);
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.max_early_data_size = 0;
@@ -206,11 +216,16 @@ impl TlsIdentity {
     /// # Errors
     /// As [`Self::server_config`].
     pub fn client_config(&self) -> Result<ClientConfig, rustls::Error> {
+        self.client_config_of(&PROTOCOLS)
+    }
+
+    /// As [`Self::client_config`], of a daemon that speaks these versions.
+    pub(super) fn client_config_of(&self, protocols: &[&str]) -> Result<ClientConfig, rustls::Error> {
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])?
             .with_root_certificates(Arc::clone(&self.roots))
             .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(Arc::clone(&self.own))));
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = alpn(protocols);
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
         Ok(config)
@@ -275,7 +290,7 @@ pub fn explain(error: &rustls::Error) -> Option<String> {
     })
 }
 
-fn read_roots(path: &Path) -> Result<(Arc<RootCertStore>, usize), TlsError> {
+fn read_roots(path: &Path) -> Result<(Arc<RootCertStore>, Vec<CertificateDer<'static>>), TlsError> {
     let todo = "copy ca.pem from the folder that `onced tls init-ca` wrote";
     let certs = read_certs(path, todo)?;
     let fault = |reason: String| TlsError { file: path.to_owned(), reason, todo: todo.to_owned() };
@@ -292,7 +307,7 @@ fn read_roots(path: &Path) -> Result<(Arc<RootCertStore>, usize), TlsError> {
             .add(cert.clone())
             .map_err(|error| fault(format!("certificate {} is unusable ({error})", at + 1)))?;
     }
-    Ok((Arc::new(roots), certs.len()))
+    Ok((Arc::new(roots), certs))
 }
 
 fn read_certs(path: &Path, todo: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {

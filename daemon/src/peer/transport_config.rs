@@ -78,8 +78,12 @@ pub fn transport() -> TransportConfig {
 /// # Errors
 /// [`TransportError`] only in a broken build.
 pub fn server_config(identity: &TlsIdentity) -> Result<ServerConfig, TransportError> {
+    server_of(identity.server_config()?)
+}
+
+fn server_of(tls: rustls::ServerConfig) -> Result<ServerConfig, TransportError> {
     // Through rustls's configuration, because quinn's convenience constructors turn early data on.
-    let crypto = QuicServerConfig::try_from(Arc::new(identity.server_config()?))?;
+    let crypto = QuicServerConfig::try_from(Arc::new(tls))?;
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     let mut no_tokens = ValidationTokenConfig::default();
     no_tokens.sent(0);
@@ -99,7 +103,11 @@ pub fn server_config(identity: &TlsIdentity) -> Result<ServerConfig, TransportEr
 /// # Errors
 /// [`TransportError`] only in a broken build.
 pub fn client_config(identity: &TlsIdentity) -> Result<ClientConfig, TransportError> {
-    let crypto = QuicClientConfig::try_from(Arc::new(identity.client_config()?))?;
+    client_of(identity.client_config()?)
+}
+
+fn client_of(tls: rustls::ClientConfig) -> Result<ClientConfig, TransportError> {
+    let crypto = QuicClientConfig::try_from(Arc::new(tls))?;
     let mut config = ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport())).token_store(Arc::new(NoneTokenStore));
     Ok(config)

@@ -8,7 +8,8 @@ use quinn::{Connection, Endpoint};
 use rustls::pki_types::CertificateDer;
 
 use super::super::ca::{self, Pair};
-use super::super::tls::{ALPN, peer_region};
+use super::super::protocol::{NO_APPLICATION_PROTOCOL, PROTOCOLS, chosen};
+use super::super::tls::peer_region;
 use super::*;
 use crate::config::Tls;
 
@@ -61,7 +62,17 @@ async fn meet(
     client: ClientConfig,
     dialled: &str,
 ) -> [Result<Connection, ConnectionError>; 2] {
-    let listener = endpoint(folder, "eu", ANY_PORT, Some(server_config(server).unwrap()));
+    meet_at(folder, server_config(server).unwrap(), client, dialled).await
+}
+
+/// As [`meet`], with a server's configuration.
+async fn meet_at(
+    folder: &Path,
+    server: ServerConfig,
+    client: ClientConfig,
+    dialled: &str,
+) -> [Result<Connection, ConnectionError>; 2] {
+    let listener = endpoint(folder, "eu", ANY_PORT, Some(server));
     let dialler = endpoint(folder, "us", ANY_PORT, None);
     let name = ca::region_dns_name(dialled);
     let connecting = dialler.connect_with(client, listener.local_addr().unwrap(), &name).unwrap();
@@ -103,8 +114,7 @@ async fn regions_of_one_ca_meet_and_know_each_other() {
     let (accepted, dialled) = (accepted.unwrap(), dialled.unwrap());
     assert_eq!(peer_region(&certs(&accepted)).unwrap().must_be("shop", "us"), Ok(()));
     assert_eq!(peer_region(&certs(&dialled)).unwrap().must_be("shop", "eu"), Ok(()));
-    let data = dialled.handshake_data().unwrap().downcast::<quinn::crypto::rustls::HandshakeData>().unwrap();
-    assert_eq!(data.protocol.as_deref(), Some(ALPN));
+    assert_eq!([chosen(&accepted), chosen(&dialled)], [PROTOCOLS[0]; 2]);
 }
 
 #[tokio::test]
@@ -245,4 +255,90 @@ fn reset_keys_sign_and_verify() {
     let mut short = [0; 16];
     key.sign(b"id", &mut short);
     assert_eq!(short, signature[..16]);
+}
+
+/// N and N-1: the newer side offers both and speaks the older one, whichever dials, and both know what was chosen.
+#[tokio::test]
+async fn neighbouring_versions_link_in_the_older_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = SystemTime::now();
+    let authority = ca::create_ca("test", 100, now).unwrap();
+    let eu = identity(folder.path(), &authority, &authority, "eu", now);
+    let us = identity(folder.path(), &authority, &authority, "us", now);
+    let (newer, older) = (&["onced/2", "onced/1"][..], &["onced/1"][..]);
+    for (serves, dials, spoken) in
+        [(newer, older, "onced/1"), (older, newer, "onced/1"), (newer, newer, "onced/2")]
+    {
+        let server = server_of(eu.server_config_of(serves).unwrap()).unwrap();
+        let client = client_of(us.client_config_of(dials).unwrap()).unwrap();
+        let [accepted, dialled] = meet_at(folder.path(), server, client, "eu").await;
+        assert_eq!(
+            [chosen(&accepted.unwrap()), chosen(&dialled.unwrap())],
+            [spoken; 2],
+            "{serves:?} {dials:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn versions_without_a_common_one_are_refused_on_both_sides() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = SystemTime::now();
+    let authority = ca::create_ca("test", 100, now).unwrap();
+    let eu = identity(folder.path(), &authority, &authority, "eu", now);
+    let us = identity(folder.path(), &authority, &authority, "us", now);
+    let server = server_of(eu.server_config_of(&["onced/1"]).unwrap()).unwrap();
+    let client = client_of(us.client_config_of(&["onced/3", "onced/2"]).unwrap()).unwrap();
+    let [accepted, dialled] = meet_at(folder.path(), server, client, "eu").await;
+    let code = quinn::TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL);
+    assert!(matches!(accepted, Err(ConnectionError::TransportError(error)) if error.code == code));
+    assert!(matches!(dialled, Err(ConnectionError::ConnectionClosed(close)) if close.error_code == code));
+}
+
+/// Certificates rotate on a bound endpoint: a connection that is up outlives both CA and certificate that it was made
+/// with, new handshakes use the new ones, and a side that has not rotated yet is let in while two CAs are trusted.
+#[tokio::test]
+async fn an_identity_rotates_under_a_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let now = SystemTime::now();
+    let [old, new] = ["old", "new"].map(|name| ca::create_ca(name, 100, now).unwrap());
+    let listener = {
+        let eu = identity(folder.path(), &old, &old, "eu", now);
+        endpoint(folder.path(), "eu", ANY_PORT, Some(server_config(&eu).unwrap()))
+    };
+    let dialler = endpoint(folder.path(), "us", ANY_PORT, None);
+    let dial = async |as_us: &TlsIdentity| {
+        let name = ca::region_dns_name("eu");
+        let client = client_config(as_us).unwrap();
+        let connecting = dialler.connect_with(client, listener.local_addr().unwrap(), &name).unwrap();
+        let ((accepted, _), dialled) = tokio::join!(accept(&listener), connecting);
+        (accepted, dialled)
+    };
+    let us_old = identity(folder.path(), &old, &old, "us", now);
+    let (first, first_dialled) = dial(&us_old).await;
+    let (first, first_dialled) = (first.unwrap(), first_dialled.unwrap());
+    // Both trusted, and eu's certificate by the new one already.
+    let eu = identity(folder.path(), &old, &new, "eu", now);
+    listener.set_server_config(Some(server_config(&eu).unwrap()));
+    let us_both = identity(folder.path(), &new, &old, "us", now);
+    let (second, second_dialled) = dial(&us_both).await;
+    let second_dialled = second_dialled.unwrap();
+    assert_ne!(certs(&second_dialled), certs(&first_dialled), "a new handshake shows the new certificate");
+    // Only the new one.
+    let eu = identity(folder.path(), &new, &new, "eu", now);
+    listener.set_server_config(Some(server_config(&eu).unwrap()));
+    let us_new = identity(folder.path(), &new, &new, "us", now);
+    let (third, third_dialled) = dial(&us_new).await;
+    let _third_dialled = third_dialled.unwrap();
+    let (refused, _) = dial(&us_both).await;
+    assert!(told(&refused).contains("UnknownIssuer"), "the old CA counts no more: {}", told(&refused));
+    for up in [&first, &second.unwrap(), &third.unwrap()] {
+        assert_eq!(up.close_reason(), None, "what was up stays up");
+        let mut stream = up.open_uni().await.unwrap();
+        stream.write_all(b"still here").await.unwrap();
+    }
+    let mut received = first_dialled.accept_uni().await.unwrap();
+    let mut bytes = [0; 10];
+    received.read_exact(&mut bytes).await.unwrap();
+    assert_eq!(&bytes, b"still here");
 }

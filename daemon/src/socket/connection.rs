@@ -15,8 +15,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::limits::{BUFFER_KEPT_BYTES, OUTPUT_BYTES_MAX, PARK_RECHECK_MS, READ_BYTES, WRITE_STALL_MS_MAX};
+use super::live::Live;
 use super::native::{Caller, Done, MeshCommand};
-use super::server::{Scope, Shared};
+use super::server::{NO_ROLE, Scope, Shared};
 use super::session::Session;
 use super::show;
 use crate::config::Grants;
@@ -30,14 +31,17 @@ use crate::resp::parse::{ArgVec, Parse, Parser};
 #[derive(Debug)]
 struct Ended;
 
-/// Serves one connection until it ends.
-pub async fn serve(stream: UnixStream, mut scope: Scope, grants: Grants) {
+/// Serves one connection of `caller`, a uid and a gid, until it ends.
+pub async fn serve(stream: UnixStream, mut scope: Scope, caller: (u32, u32)) {
     let shared = Arc::clone(&scope.shared);
+    let live = shared.live();
     let (ticket, woken) = shared.driver.ticket();
     let mut connection = Connection {
         stream,
         shared: &shared,
-        grants: &grants,
+        grants: live.access.grants(caller.0, &[caller.1]),
+        live,
+        caller,
         session: Session::new(ticket),
         parser: Parser::new(RespLimits::default()),
         input: vec![0; READ_BYTES],
@@ -64,7 +68,10 @@ struct Parked {
 struct Connection<'c> {
     stream: UnixStream,
     shared: &'c Shared,
-    grants: &'c Grants,
+    caller: (u32, u32),
+    /// As of its last read.
+    live: Arc<Live>,
+    grants: Grants,
     session: Session,
     parser: Parser,
     input: Vec<u8>,
@@ -87,6 +94,7 @@ enum Round {
     /// The claim at the head of the input waits for its key.
     Park,
     Mesh(MeshCommand),
+    Reload,
     Close,
 }
 
@@ -106,6 +114,7 @@ impl Connection<'_> {
                     self.park(scope).await?;
                 }
                 Round::Mesh(command) => self.ask_mesh(command).await,
+                Round::Reload => self.reload().await,
                 Round::Close => {
                     self.write_out().await?;
                     return Err(Ended);
@@ -117,6 +126,9 @@ impl Connection<'_> {
     /// Runs every whole command in the input.
     fn round(&mut self) -> (Round, Release) {
         let mut release = Release::default();
+        if self.live.version != self.shared.live_version() && !self.follow_reload() {
+            return (Round::Close, release);
+        }
         let mut at = 0;
         let now_ms = wall_ms();
         // A claim that comes back from its park may park again while its time lasts.
@@ -134,7 +146,8 @@ impl Connection<'_> {
             let mut out = Encoder::new(&mut self.output, proto);
             let mut caller = Caller {
                 shared: self.shared,
-                grants: self.grants,
+                grants: &self.grants,
+                live: &self.live,
                 session: &mut self.session,
                 scratch: &mut self.scratch,
                 wall_ms: now_ms,
@@ -169,6 +182,10 @@ impl Connection<'_> {
                 Done::Mesh(command) => {
                     at += consumed;
                     break Round::Mesh(command);
+                }
+                Done::Reload => {
+                    at += consumed;
+                    break Round::Reload;
                 }
             }
             at += consumed;
@@ -274,12 +291,31 @@ impl Connection<'_> {
         let answer = self.shared.mesh.ask(command).await;
         let mut out = Encoder::new(&mut self.output, self.session.proto);
         match answer {
-            Some(peers) if command == MeshCommand::Peers => show::peers(&peers, self.shared, &mut out),
+            Some(peers) if command == MeshCommand::Peers => show::peers(&peers, &self.live.names, &mut out),
             Some(_) => {
                 out.map(1);
                 out.field_status("OK");
             }
             None => out.error("ERR the peers' thread has ended; onced is stopping"),
+        }
+    }
+
+    /// Takes up what a reload has changed: false if the caller has no role any more, which it is told.
+    fn follow_reload(&mut self) -> bool {
+        self.live = self.shared.live();
+        self.grants = self.live.access.grants(self.caller.0, &[self.caller.1]);
+        if !self.grants.any() {
+            Encoder::new(&mut self.output, self.session.proto).error(NO_ROLE);
+        }
+        self.grants.any()
+    }
+
+    async fn reload(&mut self) {
+        let reloaded = self.shared.reload.ask().await;
+        let mut out = Encoder::new(&mut self.output, self.session.proto);
+        match reloaded {
+            Some(reloaded) => show::reloaded(&reloaded, &mut out),
+            None => out.error("ERR onced is stopping"),
         }
     }
 

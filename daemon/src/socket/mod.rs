@@ -7,12 +7,14 @@ mod args;
 mod connection;
 mod digest;
 pub mod limits;
+mod live;
 mod native;
 mod reply;
 mod server;
 mod session;
 mod show;
 
+pub use live::Live;
 pub use native::MeshCommand;
 pub use reply::RegionNames;
 pub use server::{BindError, Listening, Server, Shared, bind};

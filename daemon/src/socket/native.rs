@@ -5,6 +5,7 @@ use crdt::request::Request;
 use crdt::store::{Ran, Release, Scratch, Ticket};
 
 use super::args::{self, BadArgs, is};
+use super::live::Live;
 use super::server::Shared;
 use super::session::{Handled, Session};
 use super::{digest, reply, show};
@@ -27,6 +28,8 @@ pub enum Done {
     Close,
     /// The mesh must be asked, and then answers.
     Mesh(MeshCommand),
+    /// The configuration is to be read again.
+    Reload,
 }
 
 /// What only the mesh thread can say or do.
@@ -43,6 +46,8 @@ pub enum MeshCommand {
 pub struct Caller<'c> {
     /// The daemon.
     pub shared: &'c Shared,
+    /// What reloads change.
+    pub live: &'c Live,
     /// What the caller may do.
     pub grants: &'c Grants,
     /// What the connection has said of itself.
@@ -94,10 +99,10 @@ impl Caller<'_> {
         if self.refused(role, self.grants.role(ids::namespace(request.key())), out) {
             return Ok(Done::Answered(Release::default()));
         }
-        let shared = self.shared;
+        let (shared, names) = (self.shared, &self.live.names);
         let ran = shared.driver.store.run(&request, self.wall_ms, self.ticket, self.scratch, |answer| {
             shared.metrics.count(answer);
-            reply::encode(answer, &shared.names, out);
+            reply::encode(answer, names, out);
         });
         Ok(match ran {
             Ok(Ran::Replied(release)) => Done::Answered(release),
@@ -119,7 +124,7 @@ impl Caller<'_> {
     }
 
     fn rare(&mut self, command: &[u8], args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Done, BadArgs> {
-        let shared = self.shared;
+        let (shared, live, names) = (self.shared, self.live, &self.live.names);
         match self.session.handle(args, out, || shared.info()) {
             Handled::Yes => return Ok(Done::Answered(Release::default())),
             Handled::Close => return Ok(Done::Close),
@@ -132,7 +137,7 @@ impl Caller<'_> {
         if is(command, b"INSPECT") {
             let key = args::one_key(args, "INSPECT", "INSPECT key")?;
             let held = self.grants.role(ids::namespace(key));
-            return self.look(held, out, |out| show::inspect(shared, args, out));
+            return self.look(held, out, |out| show::inspect(shared, names, args, out));
         }
         if is(command, b"SCAN") {
             // A prefix with its colon lies within one namespace; anything else may touch all of them.
@@ -140,14 +145,14 @@ impl Caller<'_> {
             let within = prefix.contains(&b':');
             let held =
                 if within { self.grants.role(ids::namespace(prefix)) } else { self.grants.everywhere() };
-            return self.look(held, out, |out| show::scan(shared, args, out));
+            return self.look(held, out, |out| show::scan(shared, names, args, out));
         }
         let everywhere = self.grants.everywhere();
         if is(command, b"CONFLICTS") {
-            return self.look(everywhere, out, |out| show::conflicts(shared, args, out));
+            return self.look(everywhere, out, |out| show::conflicts(shared, names, args, out));
         }
         if is(command, b"STATUS") {
-            return self.look(everywhere, out, |out| show::status(shared, args, out));
+            return self.look(everywhere, out, |out| show::status(shared, live, args, out));
         }
         if is(command, b"DIGEST") {
             return self.look(everywhere, out, |out| digest::digest(shared, args, out));
@@ -160,6 +165,13 @@ impl Caller<'_> {
         }
         if is(command, b"PEER") {
             return self.peer(args, out);
+        }
+        if is(command, b"RELOAD") {
+            if self.refused(Role::Admin, everywhere, out) {
+                return Ok(Done::Answered(Release::default()));
+            }
+            let [_] = args else { return Err(BadArgs::Usage { command: "RELOAD", usage: "RELOAD" }) };
+            return Ok(Done::Reload);
         }
         out.unknown_command(args);
         Ok(Done::Answered(Release::default()))
@@ -190,7 +202,7 @@ impl Caller<'_> {
         } else {
             return Err(BadArgs::Option { word: args::shown(verb), command: "PEER", usage: USAGE });
         };
-        let peer = self.shared.names.by_name(name).filter(|region| self.shared.is_peer(*region));
+        let peer = self.live.names.by_name(name).filter(|region| self.live.peers.contains(region));
         let Some(region) = peer else {
             let name = args::shown(name);
             return Err(BadArgs::Option {

@@ -9,30 +9,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crdt::ids::{LogEpoch, RegionId};
+use crdt::ids::LogEpoch;
 use crdt::request::Reason;
 use rustix::fs::Mode;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
-use super::RegionNames;
 use super::connection;
 use super::limits::DRAIN_MS_MAX;
-use crate::config::{Access, Socket};
+use super::live::{Live, LiveCell};
+use crate::config::Socket;
 use crate::driver::Driver;
 use crate::metrics::Metrics;
 use crate::peer::mesh::MeshHandle;
+use crate::reload::ReloadHandle;
 
 /// What every connection can reach.
 #[derive(Debug)]
 pub struct Shared {
     /// Store, log and clock.
     pub driver: Driver,
-    /// The regions' names.
-    pub names: RegionNames,
     /// The peers' thread.
     pub mesh: MeshHandle,
+    /// Whoever reads the configuration again.
+    pub reload: ReloadHandle,
     /// Counters.
     pub metrics: Metrics,
     /// This start's log epoch.
@@ -41,32 +42,41 @@ pub struct Shared {
     pub started: Instant,
     /// Connections open now.
     pub(super) open: AtomicUsize,
-    /// Regions that are peers.
-    pub(super) peers: Vec<RegionId>,
+    live: LiveCell,
 }
 
 impl Shared {
     /// Joins the parts.
     pub fn new(
         driver: Driver,
-        names: RegionNames,
         mesh: MeshHandle,
+        reload: ReloadHandle,
         metrics: Metrics,
         epoch: LogEpoch,
-        peers: Vec<RegionId>,
+        live: Live,
     ) -> Self {
-        let started = Instant::now();
-        Self { driver, names, mesh, metrics, epoch, started, open: AtomicUsize::new(0), peers }
+        let (started, open, live) = (Instant::now(), AtomicUsize::new(0), LiveCell::new(live));
+        Self { driver, mesh, reload, metrics, epoch, started, open, live }
+    }
+
+    /// What reloads change, as it is now.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.get()
+    }
+
+    /// The number of [`Self::live`]: as long as it is the same, so is all of that.
+    pub fn live_version(&self) -> u64 {
+        self.live.version()
+    }
+
+    /// Puts what a reload has brought in force.
+    pub fn set_live(&self, live: Live) {
+        self.live.set(live);
     }
 
     /// Connections open now.
     pub fn connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
-    }
-
-    /// Whether `region` is a peer.
-    pub fn is_peer(&self, region: RegionId) -> bool {
-        self.peers.contains(&region)
     }
 
     /// Sets the gauges to what is now.
@@ -191,9 +201,8 @@ impl Server {
             // The first thread also accepts, and hands connections out in turn.
             let accepting =
                 listener.take().map(|(listener, senders, max)| Accepting { listener, senders, max });
-            let access = config.access.clone();
             let thread = std::thread::Builder::new().name(format!("socket-{number}"));
-            threads.push(thread.spawn(move || run_thread(&runtime, scope, accepting, receiver, &access))?);
+            threads.push(thread.spawn(move || run_thread(&runtime, scope, accepting, receiver))?);
         }
         Ok(Self { stop, threads, shared, path: listening.path })
     }
@@ -221,7 +230,6 @@ fn run_thread(
     scope: Scope,
     accepting: Option<Accepting>,
     mut receiver: mpsc::Receiver<StdStream>,
-    access: &Access,
 ) {
     let local = LocalSet::new();
     local.block_on(runtime, async move {
@@ -234,7 +242,7 @@ fn run_thread(
             tokio::select! {
                 () = stopping.stopping() => break,
                 stream = receiver.recv() => match stream {
-                    Some(stream) => open(stream, &scope, access),
+                    Some(stream) => open(stream, &scope),
                     None => break,
                 },
             }
@@ -292,20 +300,24 @@ impl Drop for Opened {
     }
 }
 
-fn open(stream: StdStream, scope: &Scope, access: &Access) {
+/// What a caller without any role is told before its connection is closed.
+pub(super) const NO_ROLE: &str = "NOPERM no [[access]] rule names your uid or gid";
+
+fn open(stream: StdStream, scope: &Scope) {
     let opened = Opened(Arc::clone(&scope.shared));
     let Ok(peer) = rustix::net::sockopt::socket_peercred(&stream) else { return };
-    let grants = access.grants(peer.uid.as_raw(), &[peer.gid.as_raw()]);
+    let caller = (peer.uid.as_raw(), peer.gid.as_raw());
+    let grants = scope.shared.live().access.grants(caller.0, &[caller.1]);
     scope.shared.metrics.connections_opened.increment(1);
     if !grants.any() {
         // Before tokio has the socket: it would not know yet that it can be written, and say nothing.
-        let _ = io::Write::write_all(&mut &stream, b"-NOPERM no [[access]] rule names your uid or gid\r\n");
+        let _ = io::Write::write_all(&mut &stream, format!("-{NO_ROLE}\r\n").as_bytes());
         return;
     }
     let Ok(stream) = UnixStream::from_std(stream) else { return };
     let scope = scope.clone();
     tokio::task::spawn_local(async move {
-        connection::serve(stream, scope, grants).await;
+        connection::serve(stream, scope, caller).await;
         drop(opened);
     });
 }

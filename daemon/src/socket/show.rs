@@ -1,5 +1,5 @@
 //! Commands that look at more than one key, or at the daemon itself: INSPECT, SCAN, CONFLICTS, STATUS, PEERS,
-//! PEER. They are answered in the connection's task, too: none of them is on the hot path.
+//! RELOAD. They are answered in the connection's task, too: none of them is on the hot path.
 
 use crdt::conflict::ConflictId;
 use crdt::entry::Winner;
@@ -9,11 +9,14 @@ use crdt::ids::{self, ClaimId, Incarnation, RegionId};
 use crdt::store::{Pressure, QuotaUse, Release};
 
 use super::args::{BadArgs, is, number, one_key, shown};
-use super::reply;
+use super::live::Live;
+use super::reply::{self, RegionNames};
 use super::server::Shared;
 use crate::driver::wall_ms;
 use crate::memory::quota_name;
+use crate::peer::certificates::Certificate;
 use crate::peer::mesh::PeerStatus;
+use crate::reload::Reloaded;
 use crate::resp::encode::Encoder;
 
 const SCAN: &str = "SCAN cursor [PREFIX p] [COUNT n]";
@@ -21,7 +24,12 @@ const CONFLICTS: &str = "CONFLICTS [NAMESPACE ns] [CURSOR c] [COUNT n], or CONFL
 const COUNT_DEFAULT: usize = 100;
 
 /// `INSPECT key`: every attempt and outcome.
-pub fn inspect(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Release, BadArgs> {
+pub fn inspect(
+    shared: &Shared,
+    names: &RegionNames,
+    args: &[&[u8]],
+    out: &mut Encoder<'_>,
+) -> Result<Release, BadArgs> {
     let key = one_key(args, "INSPECT", "INSPECT key")?;
     let inspected = shared.driver.store.inspect(key);
     let release = inspected.as_ref().map(|inspected| inspected.release).unwrap_or_default();
@@ -39,9 +47,9 @@ pub fn inspect(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result
     };
     out.field_bulk("state", state.as_bytes());
     out.field_array("attempts", entry.attempts.len());
-    entry.attempts.iter().for_each(|attempt| reply::attempt(attempt, &shared.names, out));
+    entry.attempts.iter().for_each(|attempt| reply::attempt(attempt, names, out));
     out.field_array("outcomes", entry.outcomes.len());
-    entry.outcomes.iter().for_each(|outcome| reply::outcome(outcome, &shared.names, out));
+    entry.outcomes.iter().for_each(|outcome| reply::outcome(outcome, names, out));
     match entry.forgotten {
         Stamp::ZERO => out.field_null("forgotten"),
         forgotten => out.field_uint("forgotten", forgotten.ms()),
@@ -50,7 +58,12 @@ pub fn inspect(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result
 }
 
 /// `SCAN cursor …`; answers the prefix it would look at before it looks, so that the caller can be checked.
-pub fn scan(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Release, BadArgs> {
+pub fn scan(
+    shared: &Shared,
+    names: &RegionNames,
+    args: &[&[u8]],
+    out: &mut Encoder<'_>,
+) -> Result<Release, BadArgs> {
     let usage = BadArgs::Usage { command: "SCAN", usage: SCAN };
     let [_, cursor, options @ ..] = args else { return Err(usage) };
     let from =
@@ -67,7 +80,7 @@ pub fn scan(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Re
         out.field_bulk("key", &scanned.key);
         out.field_bulk("state", scanned.state.as_bytes());
         match scanned.region {
-            Some(region) => shared.names.field(out, "region", region),
+            Some(region) => names.field(out, "region", region),
             None => out.field_null("region"),
         }
         out.field_uint("expires_at", scanned.expires_at);
@@ -112,7 +125,12 @@ fn scan_cursor(text: &[u8]) -> Option<Option<(usize, KeyHash)>> {
 }
 
 /// `CONFLICTS …`
-pub fn conflicts(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Release, BadArgs> {
+pub fn conflicts(
+    shared: &Shared,
+    names: &RegionNames,
+    args: &[&[u8]],
+    out: &mut Encoder<'_>,
+) -> Result<Release, BadArgs> {
     let store = &shared.driver.store;
     // Taken after the look: all that it saw is durable once this is reached (INV-8).
     let seen = || Release { written: store.tail().appended(), synced: store.tail().sync_wanted() };
@@ -155,23 +173,23 @@ pub fn conflicts(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Resu
     let cursor = page.next.as_ref().map_or_else(|| "0".to_owned(), conflict_cursor_text);
     out.field_bulk("cursor", cursor.as_bytes());
     out.field_array("conflicts", page.conflicts.len());
-    page.conflicts.iter().for_each(|listed| conflict(listed, shared, out));
+    page.conflicts.iter().for_each(|listed| conflict(listed, names, out));
     Ok(release)
 }
 
-fn conflict(conflict: &crdt::conflict::Conflict, shared: &Shared, out: &mut Encoder<'_>) {
+fn conflict(conflict: &crdt::conflict::Conflict, names: &RegionNames, out: &mut Encoder<'_>) {
     let digest = |digest: [u8; 16]| format!("{:032x}", u128::from_be_bytes(digest));
     out.map(11);
     out.field_bulk("key", &conflict.id.key);
     out.field_bulk("namespace", ids::namespace(&conflict.id.key));
     reply::claim_id(out, "loser_claim", conflict.loser.claim);
-    shared.names.field(out, "loser_region", conflict.loser.region);
+    names.field(out, "loser_region", conflict.loser.region);
     out.field_uint("loser_completed_at", conflict.loser.completed.ms());
     out.field_bulk("loser_digest", digest(conflict.loser.digest).as_bytes());
     match &conflict.winner {
         Some(winner) => {
             reply::claim_id(out, "winner_claim", winner.claim);
-            shared.names.field(out, "winner_region", winner.region);
+            names.field(out, "winner_region", winner.region);
             out.field_uint("winner_completed_at", winner.completed.ms());
             out.field_bulk("winner_digest", digest(winner.digest).as_bytes());
         }
@@ -215,7 +233,12 @@ fn conflict_cursor(text: &[u8]) -> Option<Option<ConflictId>> {
 }
 
 /// `STATUS [DIGEST]`; the digest walks the whole map, so it is made only when asked for.
-pub fn status(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Release, BadArgs> {
+pub fn status(
+    shared: &Shared,
+    live: &Live,
+    args: &[&[u8]],
+    out: &mut Encoder<'_>,
+) -> Result<Release, BadArgs> {
     let with_digest = match args {
         [_] => false,
         [_, word] if is(word, b"DIGEST") => true,
@@ -224,9 +247,9 @@ pub fn status(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<
     let store = &shared.driver.store;
     let closed = store.gate.closed();
     let (memory, quotas) = (store.measure(), store.quotas());
-    out.map(if with_digest { 28 } else { 27 });
+    out.map(if with_digest { 30 } else { 29 });
     out.field_status("OK");
-    shared.names.field(out, "region", store.config().region);
+    live.names.field(out, "region", store.config().region);
     out.field_uint("region_id", u64::from(store.config().region.0));
     out.field_uint("incarnation", u64::from(store.config().incarnation.0));
     out.field_uint("log_epoch", u64::from(shared.epoch.0));
@@ -248,7 +271,9 @@ pub fn status(shared: &Shared, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<
     out.field_uint("log_synced_seq", store.tail().synced());
     out.field_uint("log_room_bytes", store.log_room().bytes.unwrap_or_default());
     out.field_uint("connections", shared.connections() as u64);
+    out.field_uint("membership", live.membership);
     quota_rows(&quotas, out);
+    certificate_rows(&live.certificates, out);
     if with_digest {
         out.field_bulk("digest", format!("{:032x}", store.digest(wall_ms())).as_bytes());
     }
@@ -273,15 +298,41 @@ fn quota_rows(quotas: &[QuotaUse], out: &mut Encoder<'_>) {
     }
 }
 
+/// What handshakes are made with, this region's own certificate first.
+fn certificate_rows(certificates: &[Certificate], out: &mut Encoder<'_>) {
+    out.field_array("certificates", certificates.len());
+    for certificate in certificates {
+        out.map(4);
+        out.field_bulk("certificate", certificate.role.as_bytes());
+        out.field_bulk("subject", certificate.subject.as_bytes());
+        out.field_bulk("fingerprint", certificate.fingerprint.as_bytes());
+        out.field_uint("expires_at", certificate.not_after_ms());
+    }
+}
+
+/// `RELOAD`
+pub fn reloaded(reloaded: &Reloaded, out: &mut Encoder<'_>) {
+    let (status, changes, problems) = match reloaded {
+        Ok(changes) => ("OK", changes.as_slice(), &[][..]),
+        Err(problems) => ("REFUSED", &[][..], problems.as_slice()),
+    };
+    out.map(3);
+    out.field_status(status);
+    for (name, lines) in [("changes", changes), ("problems", problems)] {
+        out.field_array(name, lines.len());
+        lines.iter().for_each(|line| out.bulk(line.as_bytes()));
+    }
+}
+
 /// `PEERS`
-pub fn peers(peers: &[PeerStatus], shared: &Shared, out: &mut Encoder<'_>) {
+pub fn peers(peers: &[PeerStatus], names: &RegionNames, out: &mut Encoder<'_>) {
     out.map(2);
     out.field_status("OK");
     out.field_array("peers", peers.len());
     for peer in peers {
         let view = &peer.view;
-        out.map(18);
-        shared.names.field(out, "region", view.region);
+        out.map(20);
+        names.field(out, "region", view.region);
         out.field_uint("region_id", u64::from(view.region.0));
         out.field_bulk("address", peer.address.as_bytes());
         out.field_bulk("state", view.state.name().as_bytes());
@@ -310,6 +361,14 @@ pub fn peers(peers: &[PeerStatus], shared: &Shared, out: &mut Encoder<'_>) {
             None => out.field_null("last_heard_ms"),
         }
         out.field_uint("refused", view.refused);
+        match view.membership {
+            Some(epoch) => out.field_uint("membership", epoch),
+            None => out.field_null("membership"),
+        }
+        match &peer.protocol {
+            Some(protocol) => out.field_bulk("protocol", protocol.as_bytes()),
+            None => out.field_null("protocol"),
+        }
         match &peer.last_error {
             Some(error) => out.field_bulk("last_error", error.as_bytes()),
             None => out.field_null("last_error"),

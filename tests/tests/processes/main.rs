@@ -12,6 +12,7 @@ mod histories;
 mod links;
 mod memory;
 mod power;
+mod reload;
 mod repair;
 mod socket;
 mod stop;

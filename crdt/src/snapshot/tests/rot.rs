@@ -46,13 +46,8 @@ fn files(folder: &mut Folder) -> Vec<(String, &mut Vec<u8>)> {
 
 fn file_of(damage: &Damage) -> &str {
     match damage {
-        Damage::Header { file, .. }
-        | Damage::Foreign { file, .. }
-        | Damage::NoManifest { file }
-        | Damage::Manifest { file, .. } => file,
-        Damage::Record { segment, .. } | Damage::Gap { segment, .. } | Damage::Name { segment, .. } => {
-            segment
-        }
+        Damage::Header { file, .. } | Damage::Foreign { file, .. } | Damage::Manifest { file, .. } => file,
+        Damage::Record { segment, .. } | Damage::Gap { segment, .. } => segment,
         Damage::Run { run, .. } => run,
         Damage::Name { segment, .. } => segment,
         Damage::NoManifest { file } | Damage::NoLog { folder: file, .. } => file,

@@ -385,7 +385,7 @@ fn other_policies_count_what_is_there() {
     };
     assert_eq!(used(&store), [(2, Some(5))]);
     let set = |default: Policy, tables: &[(&str, Policy)]| {
-        store.set_policies(Policies::new(default, named(tables)))
+        store.set_policies(Policies::new(default, named(tables)));
     };
     set(Policy::default(), &[("pay", quota(Some(2), None))]);
     assert_eq!(used(&store), [(2, Some(2))]);

@@ -2,19 +2,23 @@
 //! they are. Nothing is told to the mesh before certificate, cluster and configured name agree.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crdt::ids::RegionId;
 use quinn::rustls::pki_types::CertificateDer;
-use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, ServerConfig, TokioRuntime};
+use quinn::{
+    ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, ServerConfig, TokioRuntime,
+    TransportErrorCode,
+};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use super::super::ca::region_dns_name;
 use super::super::limits::{DIAL_TIMEOUT, HANDSHAKES_MAX, LINK_PROVED, REDIAL_COPY, REDIAL_MAX, REDIAL_MIN};
 use super::super::link::Established;
+use super::super::protocol::{NO_APPLICATION_PROTOCOL, PROTOCOLS};
 use super::super::tls::peer_region;
 use super::super::transport_config::{Admission, admit};
 use super::Event;
@@ -58,7 +62,7 @@ pub enum MeshError {
     Connect(#[from] quinn::ConnectError),
     /// The handshake failed, or the connection ended in it.
     #[error("{0}{advice}", advice = advice(.0))]
-    Connection(#[from] quinn::ConnectionError),
+    Connection(#[from] ConnectionError),
     /// Nobody answers.
     #[error("no answer from {0} within {DIAL_TIMEOUT:?}: is onced running there, and may UDP pass?")]
     Timeout(String),
@@ -74,26 +78,51 @@ pub enum MeshError {
 }
 
 /// What to do about a failed handshake: quinn passes on no more of rustls's reason than its text.
-fn advice(error: &quinn::ConnectionError) -> &'static str {
-    if error.to_string().contains("certificate") {
-        "; check tls.ca_file and tls.cert_file on both sides with: onced check-config FILE"
-    } else {
-        ""
+fn advice(error: &ConnectionError) -> String {
+    let code = match error {
+        ConnectionError::TransportError(error) => Some(error.code),
+        ConnectionError::ConnectionClosed(close) => Some(close.error_code),
+        _ => None,
+    };
+    if code == Some(TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL)) {
+        let ours = PROTOCOLS.join(", ");
+        return format!(
+            "; no protocol version in common: this daemon speaks {ours}, and the log of the side that was dialled names \
+             both and which one to upgrade"
+        );
     }
+    if error.to_string().contains("certificate") {
+        return "; check tls.ca_file and tls.cert_file on both sides with: onced check-config FILE"
+            .to_owned();
+    }
+    String::new()
 }
 
-/// The endpoint, and a switch for every dialler.
+/// The endpoint, and what accepting and dialling follow.
 pub(super) struct Started {
     pub(super) endpoint: Endpoint,
-    pub(super) peers: Vec<StartedPeer>,
+    accepting: Arc<Accepting>,
+    client: watch::Sender<ClientConfig>,
+    events: mpsc::Sender<Event>,
+    peers: Vec<StartedPeer>,
 }
 
 pub(super) struct StartedPeer {
     pub(super) region: RegionId,
     pub(super) address: String,
-    pub(super) cut: watch::Sender<bool>,
+    /// The dialler ends with it.
+    pub(super) orders: watch::Sender<Orders>,
     /// Set once the peer holds more of our log than we do: the dialler then keeps away.
     pub(super) copy: Arc<AtomicBool>,
+}
+
+/// What a dialler follows.
+#[derive(Clone, Debug)]
+pub(super) struct Orders {
+    /// An operator has cut the peer off.
+    pub(super) cut: bool,
+    /// Where it is dialled.
+    pub(super) address: String,
 }
 
 /// Starts the endpoint and one task for every peer that is ours to dial.
@@ -103,48 +132,74 @@ pub(super) fn start(
     events: mpsc::Sender<Event>,
 ) -> std::io::Result<Started> {
     let Dialling { region, cluster, peers, client, server, endpoint } = dialling;
-    let mut endpoint = Endpoint::new(endpoint, Some(server), socket, Arc::new(TokioRuntime))?;
-    endpoint.set_default_client_config(client);
-    let mut started = Vec::new();
-    for peer in &peers {
-        let (cut, is_cut) = watch::channel(false);
-        let copy = Arc::new(AtomicBool::new(false));
-        if region < peer.region {
+    let endpoint = Endpoint::new(endpoint, Some(server), socket, Arc::new(TokioRuntime))?;
+    let accepting = Arc::new(Accepting { region, cluster, peers: Mutex::new(peers.clone()) });
+    tokio::spawn(accept(endpoint.clone(), Arc::clone(&accepting), events.clone()));
+    let client = watch::Sender::new(client);
+    let mut started = Started { endpoint, accepting, client, events, peers: Vec::new() };
+    started.peers = peers.into_iter().map(|peer| started.add(peer)).collect();
+    Ok(started)
+}
+
+impl Started {
+    /// Those that were there from the beginning.
+    pub(super) fn take_peers(&mut self) -> Vec<StartedPeer> {
+        std::mem::take(&mut self.peers)
+    }
+
+    /// One more peer, dialled from now on if that is ours to do.
+    pub(super) fn add(&self, peer: PeerAddress) -> StartedPeer {
+        let address = peer.address.clone();
+        let (orders, follow) = watch::channel(Orders { cut: false, address: address.clone() });
+        let (copy, region) = (Arc::new(AtomicBool::new(false)), peer.region);
+        if self.accepting.region < region {
             let dialler = Dialler {
-                endpoint: endpoint.clone(),
-                cluster: cluster.clone(),
-                peer: peer.clone(),
-                events: events.clone(),
+                endpoint: self.endpoint.clone(),
+                client: self.client.subscribe(),
+                cluster: self.accepting.cluster.clone(),
+                region,
+                name: peer.name,
+                events: self.events.clone(),
                 copy: Arc::clone(&copy),
             };
-            tokio::spawn(dialler.run(is_cut));
+            tokio::spawn(dialler.run(follow));
         }
-        started.push(StartedPeer { region: peer.region, address: peer.address.clone(), cut, copy });
+        StartedPeer { region, address, orders, copy }
     }
-    let accepting = Arc::new(Accepting { region, cluster, peers });
-    tokio::spawn(accept(endpoint.clone(), accepting, events));
-    Ok(Started { endpoint, peers: started })
+
+    /// Whom connections from outside are taken from.
+    pub(super) fn accept_only(&self, peers: &[PeerAddress]) {
+        *self.accepting.lock() = peers.to_vec();
+    }
+
+    /// What handshakes are made with from now on, in both directions.
+    pub(super) fn identify_with(&self, client: ClientConfig, server: ServerConfig) {
+        self.endpoint.set_server_config(Some(server));
+        self.client.send_replace(client);
+    }
 }
 
 struct Dialler {
     endpoint: Endpoint,
+    client: watch::Receiver<ClientConfig>,
     cluster: String,
-    peer: PeerAddress,
+    region: RegionId,
+    name: String,
     events: mpsc::Sender<Event>,
     copy: Arc<AtomicBool>,
 }
 
 impl Dialler {
-    /// Keeps one connection to the peer, for ever.
-    async fn run(self, mut cut: watch::Receiver<bool>) {
+    /// Keeps one connection to the peer, until it is retired.
+    async fn run(self, mut orders: watch::Receiver<Orders>) {
         let mut pause = REDIAL_MIN;
         loop {
-            // The mesh is gone when its switch is.
-            if cut.wait_for(|cut| !*cut).await.is_err() {
+            // The peer, or the mesh, is gone when its orders are.
+            let Ok(target) = orders.wait_for(|orders| !orders.cut).await.map(|orders| orders.address.clone())
+            else {
                 return;
-            }
-            let target = self.peer.address.clone();
-            let dialled = timeout(DIAL_TIMEOUT, self.dial()).await;
+            };
+            let dialled = timeout(DIAL_TIMEOUT, self.dial(&target)).await;
             match dialled.unwrap_or(Err(MeshError::Timeout(target))) {
                 Ok(established) => {
                     let connection = established.connection.clone();
@@ -160,7 +215,7 @@ impl Dialler {
                 }
                 Err(error) => {
                     let reason = error.to_string();
-                    if self.events.send(Event::Failed { peer: self.peer.region, reason }).await.is_err() {
+                    if self.events.send(Event::Failed { peer: self.region, reason }).await.is_err() {
                         return;
                     }
                 }
@@ -168,30 +223,30 @@ impl Dialler {
             if self.copy.swap(false, Ordering::AcqRel) {
                 pause = REDIAL_COPY;
             }
-            // Healing is worth a dial at once.
-            let _ = timeout(jittered(pause), cut.changed()).await;
-            pause = (pause * 2).min(REDIAL_MAX);
+            // Healing, or another address, is worth a dial at once.
+            let changed = timeout(jittered(pause), orders.changed()).await.is_ok();
+            pause = if changed { REDIAL_MIN } else { (pause * 2).min(REDIAL_MAX) };
         }
     }
 
-    async fn dial(&self) -> Result<Established, MeshError> {
-        let target = &self.peer.address;
-        let resolve = |error| MeshError::Resolve(target.clone(), error);
-        let mut addresses = tokio::net::lookup_host(target.as_str()).await.map_err(resolve)?;
+    async fn dial(&self, target: &str) -> Result<Established, MeshError> {
+        let resolve = |error| MeshError::Resolve(target.to_owned(), error);
+        let mut addresses = tokio::net::lookup_host(target).await.map_err(resolve)?;
         let address: SocketAddr =
             addresses.next().ok_or_else(|| resolve(std::io::Error::other("it has no address")))?;
-        let connection = self.endpoint.connect(address, &region_dns_name(&self.peer.name))?.await?;
+        let client = self.client.borrow().clone();
+        let connection = self.endpoint.connect_with(client, address, &region_dns_name(&self.name))?.await?;
         let certified = peer_region(&certificates(&connection))?;
-        certified.must_be(&self.cluster, &self.peer.name)?;
+        certified.must_be(&self.cluster, &self.name)?;
         let (send, receive) = connection.open_bi().await?;
-        Ok(Established { peer: self.peer.region, connection, send, receive })
+        Ok(Established { peer: self.region, connection, send, receive })
     }
 }
 
 struct Accepting {
     region: RegionId,
     cluster: String,
-    peers: Vec<PeerAddress>,
+    peers: Mutex<Vec<PeerAddress>>,
 }
 
 async fn accept(endpoint: Endpoint, accepting: Arc<Accepting>, events: mpsc::Sender<Event>) {
@@ -235,16 +290,20 @@ async fn accept(endpoint: Endpoint, accepting: Arc<Accepting>, events: mpsc::Sen
 }
 
 impl Accepting {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<PeerAddress>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Which configured peer a verified certificate belongs to.
     fn identify(&self, connection: &Connection) -> Result<RegionId, MeshError> {
         let certified = peer_region(&certificates(connection))?;
         certified.must_be(&self.cluster, &certified.region)?;
-        let peer = self.peers.iter().find(|peer| peer.name == certified.region);
+        let peer = self.lock().iter().find(|peer| peer.name == certified.region).map(|peer| peer.region);
         let peer = peer.ok_or_else(|| MeshError::Stranger(certified.region.clone()))?;
-        if peer.region > self.region {
+        if peer > self.region {
             return Err(MeshError::WrongDirection(certified.region));
         }
-        Ok(peer.region)
+        Ok(peer)
     }
 }
 

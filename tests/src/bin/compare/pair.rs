@@ -64,6 +64,7 @@ impl Side {
             cluster: [7; 16],
             name: format!("region-{region}"),
             peers: vec![RegionId(peer)],
+            membership: 1,
             epoch: LogEpoch(1),
             catch_up_wait_ms: 10_000,
             reach_wait_ms: 2_000,
