@@ -67,6 +67,7 @@ pub fn serve(file: &Path, config: Config, alone: bool) -> anyhow::Result<()> {
         })
     });
     let udp = udp.transpose()?;
+    udp.iter().for_each(transport_config::raise_buffers);
     let moved = Arc::new(Notify::new());
     let opened = open_log(&config, &secret, &moved)?;
     let listening = socket::bind(&config.socket)?;

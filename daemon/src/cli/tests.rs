@@ -392,7 +392,7 @@ fn peers_are_a_table() {
     assert_eq!(asked, ["PEERS"]);
     let row = text(&output).lines().nth(1).expect("a row");
     let cells: Vec<&str> = row.split_whitespace().collect();
-    assert_eq!(cells, ["us", "linked", "-", "85", "ms", "-3", "ms", "-", "-", "-", "-"]);
+    assert_eq!(cells, ["us", "linked", "-", "85", "ms", "-3", "ms", "-", "-", "-", "-", "-", "-", "-"]);
 }
 
 #[test]

@@ -45,6 +45,25 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Socket buffers to ask the kernel for, in bytes; it may grant less (net.core.rmem_max).
 pub const UDP_BUFFER_BYTES: usize = 4 << 20;
 
+/// Asks the kernel for [`UDP_BUFFER_BYTES`] each way. With its default of 208 KiB a region that catches up over 40 ms
+/// loses dozens of datagrams to its own full socket, and each of them halves the peer's window.
+pub fn raise_buffers(socket: &std::net::UdpSocket) {
+    use rustix::net::sockopt;
+    let raised = sockopt::set_socket_recv_buffer_size(socket, UDP_BUFFER_BYTES)
+        .and_then(|()| sockopt::set_socket_send_buffer_size(socket, UDP_BUFFER_BYTES))
+        .and_then(|()| sockopt::socket_recv_buffer_size(socket));
+    match raised {
+        Ok(granted) if granted >= UDP_BUFFER_BYTES => {}
+        Ok(granted) => tracing::warn!(
+            granted,
+            wanted = UDP_BUFFER_BYTES,
+            "the kernel grants the peers' socket a smaller buffer: catching up over long distances is slower; raise \
+             net.core.rmem_max and net.core.wmem_max"
+        ),
+        Err(error) => tracing::warn!(%error, "the buffers of the peers' socket cannot be raised"),
+    }
+}
+
 /// Why no QUIC configuration came of a loaded identity: the crypto libraries disagree, which is a fault of the
 /// build, not of the configuration.
 #[derive(Debug, thiserror::Error)]

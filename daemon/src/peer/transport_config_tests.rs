@@ -342,3 +342,17 @@ async fn an_identity_rotates_under_a_connection() {
     received.read_exact(&mut bytes).await.unwrap();
     assert_eq!(&bytes, b"still here");
 }
+
+/// The buffers had a name and a size, and nobody asked the kernel for them: a region that caught up over a distance lost
+/// datagrams to its own socket. Found by measuring over emulated links.
+#[test]
+fn the_peers_socket_asks_for_larger_buffers() {
+    use rustix::net::sockopt::{socket_recv_buffer_size, socket_send_buffer_size};
+    let socket = std::net::UdpSocket::bind(ANY_PORT).unwrap();
+    let before = (socket_recv_buffer_size(&socket).unwrap(), socket_send_buffer_size(&socket).unwrap());
+    raise_buffers(&socket);
+    let after = (socket_recv_buffer_size(&socket).unwrap(), socket_send_buffer_size(&socket).unwrap());
+    // What the kernel's bound leaves of it; as root, on a machine with the default, all of it is not granted either.
+    assert!(after.0 >= before.0 && after.1 >= before.1, "{before:?} {after:?}");
+    assert_ne!(after, before, "the kernel's bounds are its defaults: nothing can be asked for here");
+}
