@@ -28,6 +28,10 @@ links *ARGS:
 fuzz *ARGS:
     cargo run --release --bin fuzz -- {{ARGS}}
 
+# what finding k differences among n keys costs: `just compare --keys 1000000`; 650 bytes of memory a key
+compare *ARGS:
+    cargo run --release --bin compare -- {{ARGS}}
+
 # the power cut 200 times under three regions on ext4 images; needs root and loop devices
 nightly *ARGS="--cuts 200":
     cargo run --release --bin power-cut -- {{ARGS}}

@@ -129,8 +129,7 @@ impl Connection<'_> {
         if self.live.version != self.shared.live_version() && !self.follow_reload() {
             return (Round::Close, release);
         }
-        let mut at = 0;
-        let now_ms = wall_ms();
+        let (mut at, now_ms) = (0, wall_ms());
         // A claim that comes back from its park may park again while its time lasts.
         let may_park = self.parked.as_ref().is_none_or(|parked| Instant::now() < parked.until);
         let mut args = ArgVec::new();

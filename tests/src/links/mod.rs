@@ -6,7 +6,7 @@
 //!                            (stands for us)  [Direction]  (stands for eu)
 //! ```
 //!
-//! What eu sends to the address that stands for us goes through the simulator's own [`Direction`] and leaves for us,
+//! What eu sends to the address that stands for us goes through the simulator's own [`sim::link::Direction`] and leaves for us,
 //! from the address that stands for eu. So whatever is between the two sockets is real (QUIC, its timers, the kernel's
 //! UDP and its offloads), and what happens on the way means here what it means in the simulator.
 //!
