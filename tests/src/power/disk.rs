@@ -88,6 +88,11 @@ impl Disks {
         Ok(disks)
     }
 
+    /// Where a disk is mounted.
+    pub fn folder(&self, at: usize) -> PathBuf {
+        self.disks[at].mount.clone()
+    }
+
     /// Where a daemon's data goes.
     pub fn data(&self, at: usize) -> PathBuf {
         self.disks[at].mount.join("data")

@@ -11,6 +11,7 @@
 pub mod disk;
 pub mod judge;
 pub mod load;
+pub mod probe;
 pub mod report;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ use daemon::resp::{Client, Value};
 use self::disk::{CutAt, Disks, Lack, Manner};
 use self::judge::{Stamps, WINDOW_US, kept, look, lost};
 use self::load::{Board, History, Load, Operation, Promises, claimant_of, is_outcome, outcome_of};
+use self::probe::Probe;
 use self::report::Tally;
 use crate::cluster::pause;
 use crate::random::Random;
@@ -94,9 +96,17 @@ struct Round {
     at: usize,
     histories: Vec<History>,
     cut: Option<CutAt>,
+    /// What the machine itself adds to the window, in microseconds.
+    delay_us: u64,
 }
 
 impl Round {
+    /// What was acknowledged longer than this before the cut is there, at `interval`: a sync was under way when the answer
+    /// left, and the next one covers it.
+    fn window_us(&self) -> u64 {
+        WINDOW_US + 2 * self.delay_us
+    }
+
     /// What is judged; keys of `brief` die by themselves.
     fn operations(&self) -> impl Iterator<Item = &Operation> {
         let all = self.histories.iter().flat_map(|history| &history.operations);
@@ -136,6 +146,7 @@ impl Power {
         let mut loads: Vec<_> = (0..REGIONS)
             .map(|at| Some(Load::start(cluster, at, &format!("{round}.{at}"), self.promises, board, random)))
             .collect();
+        let mut probes: Vec<_> = (0..REGIONS).map(|at| Some(Probe::start(&self.disks.folder(at)))).collect();
         until("all regions acknowledge", || loads.iter().flatten().all(|load| load.acknowledged() > 0));
         // What the round before has left to be synced everywhere is so by then.
         pause(Duration::from_micros(WINDOW_US) + Duration::from_millis(self.random.below(400) as u64));
@@ -147,13 +158,15 @@ impl Power {
         let mut rounds = Vec::new();
         for (at, cut) in victims.iter().zip(cuts) {
             let histories = loads[*at].take().expect("each victim once").end();
-            rounds.push(Round { at: *at, histories, cut: Some(cut) });
+            let delay_us = probes[*at].take().expect("one a region").end();
+            rounds.push(Round { at: *at, histories, cut: Some(cut), delay_us });
         }
         self.recover(&victims, &rounds, tally);
+        probes.into_iter().flatten().map(Probe::end).for_each(|_delay_us| {});
         // The others never stopped.
         for (at, load) in loads.into_iter().enumerate() {
             let Some(load) = load else { continue };
-            rounds.push(Round { at, histories: load.end(), cut: None });
+            rounds.push(Round { at, histories: load.end(), cut: None, delay_us: 0 });
         }
         self.cluster.wait_linked();
         self.agree(rounds.iter().flat_map(Round::operations));
@@ -254,8 +267,9 @@ impl Power {
                 let name = NAMES[round.at];
                 assert!(!promise.durable, "{name} LOST AT ALWAYS, {age_us} us old: {operation:?}, {reply:?}");
                 assert!(
-                    age_us <= WINDOW_US,
-                    "{name} lost what was {age_us} us old: {operation:?}, {reply:?}"
+                    age_us <= round.window_us(),
+                    "{name} lost what was {age_us} us old, of {} us: {operation:?}, {reply:?}",
+                    round.window_us()
                 );
                 tally.lost_alone(age_us);
             }
@@ -264,7 +278,7 @@ impl Power {
         let replies = look(client, served.iter().map(|served| served.key.as_str()));
         for (served, reply) in served.iter().zip(&replies) {
             let age_us = cut.before_us.saturating_sub(served.promise.at_us);
-            let may_be_gone = age_us == 0 || (!served.promise.durable && age_us <= WINDOW_US);
+            let may_be_gone = age_us == 0 || (!served.promise.durable && age_us <= round.window_us());
             assert!(
                 may_be_gone || kept(served, reply),
                 "{} LOST WHAT IT SERVED: {served:?}, {reply:?}",
