@@ -87,7 +87,7 @@ proptest! {
             (0..dice.below(4)).for_each(|_| operate(&cluster, &mut dice, &mut tokens));
             cluster.step();
         }
-        cluster.faults = Faults::default();
+        cluster.heal();
         cluster.run_ms(3_000);
         cluster.assert_converged();
         let refused = cluster.errors.iter().find(|error| !matches!(error, FrameError::OutOfOrder(_)));

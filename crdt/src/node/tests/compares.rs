@@ -244,7 +244,7 @@ fn comparisons_over_bad_links_come_to_an_end() {
     }
     cluster.faults = Faults { lost: 10, doubled: 10, reordered: 20 };
     cluster.run_ms(60_000);
-    cluster.faults = Faults::default();
+    cluster.heal();
     cluster.run_ms(40_000);
     cluster.assert_converged();
     assert!([A, B, C].iter().all(|at| cluster.replicas[*at].store.keys() == 900));

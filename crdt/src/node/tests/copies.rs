@@ -219,7 +219,7 @@ proptest! {
             let old = cluster.errors.iter().find(|error| refused(error));
             prop_assert_eq!(old, None);
         }
-        cluster.faults = Faults::default();
+        cluster.heal();
         // Every power loss puts the clock on by its ceiling, and what it stamps is taken once the peer's wall clock
         // has come near.
         cluster.run_ms(4_000 + limits::CEILING_AHEAD_MS * (boots[0] + boots[1]));

@@ -11,7 +11,7 @@ use crate::entry::Entry;
 use crate::hash::ClusterKeys;
 use crate::ids::{Incarnation, Lsn, RegionId};
 use crate::journal::{HEADER_BYTES, Origin, Record, Records, SegmentHeader};
-use crate::node::{ComparePace, FrameError, LinkId, LogRead, Node, NodeConfig};
+use crate::node::{ComparePace, FrameError, LinkId, LinkState, LogRead, Node, NodeConfig};
 use crate::policy::{Durable, Policies, Policy};
 use crate::recovery::{Recovered, Recovery, RecoveryConfig};
 use crate::request::{Claim, Reply, Request};
@@ -346,6 +346,24 @@ impl Cluster {
         let before = std::mem::replace(&mut self.replicas[at], replica);
         others.iter().for_each(|other| self.link(at, *other));
         before
+    }
+
+    /// No more faults. A pair whose hellos were both lost is silent for ever here, where nothing gives a silent link up as
+    /// the transport does: it connects anew.
+    pub fn heal(&mut self) {
+        self.faults = Faults::default();
+        let pairs: Vec<_> = self.links.keys().copied().filter(|(from, to)| from < to).collect();
+        for (from, to) in pairs {
+            let linked = |at: usize, other: usize| {
+                let (replica, other) = (&self.replicas[at], self.replicas[other].region);
+                let views = replica.node.peers(&replica.store);
+                views.iter().any(|view| view.region == other && view.state != LinkState::Connecting)
+            };
+            if !linked(from, to) || !linked(to, from) {
+                self.unlink(from, to);
+                self.link(from, to);
+            }
+        }
     }
 
     /// Everything that may leave goes on its way, held against what is durable.

@@ -183,7 +183,7 @@ proptest! {
             }
             cluster.step();
         }
-        cluster.faults = Faults::default();
+        cluster.heal();
         cluster.run_ms(4_000);
         cluster.assert_converged();
         prop_assert!(cluster.replicas[B].node.is_caught_up());
