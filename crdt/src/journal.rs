@@ -295,7 +295,7 @@ impl<'a> Records<'a> {
 
 /// What stands at the top of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(into = "StoredHeader", from = "StoredHeader")]
+#[serde(into = "StoredHeader", try_from = "StoredHeader")]
 pub struct SegmentHeader {
     /// Whose log.
     pub region: RegionId,
@@ -340,12 +340,17 @@ impl From<SegmentHeader> for StoredHeader {
     }
 }
 
-impl From<StoredHeader> for SegmentHeader {
-    fn from(stored: StoredHeader) -> Self {
+impl TryFrom<StoredHeader> for SegmentHeader {
+    type Error = MalformedHeader;
+
+    fn try_from(stored: StoredHeader) -> Result<Self, MalformedHeader> {
         let StoredHeader { region, incarnation, epoch, first_lsn, created_and_flags, cluster, boot } = stored;
         let created_ms = created_and_flags & (FLAG_SYNCED_FIRST - 1);
         let synced_first = created_and_flags & FLAG_SYNCED_FIRST != 0;
-        Self { region, incarnation, epoch, first_lsn, created_ms, cluster, boot, synced_first }
+        if created_and_flags >= FLAG_SYNCED_FIRST << 1 {
+            return Err(MalformedHeader::Flags { found: (created_and_flags >> CREATED_BITS) as u16 });
+        }
+        Ok(Self { region, incarnation, epoch, first_lsn, created_ms, cluster, boot, synced_first })
     }
 }
 
@@ -363,9 +368,24 @@ pub enum MalformedHeader {
         /// The version it names.
         found: u16,
     },
+    /// Whole, and with flags of a newer one.
+    #[error(
+        "the header has flags ({found:#06x}) that this onced does not know: start the onced that wrote it"
+    )]
+    Flags {
+        /// All of them.
+        found: u16,
+    },
     /// Damaged.
     #[error("the segment's header is damaged (its checksum does not match)")]
     Checksum,
+}
+
+impl MalformedHeader {
+    /// Another version wrote it: it is not damaged, and never repaired.
+    pub fn is_of_another_version(&self) -> bool {
+        matches!(self, Self::Version { .. } | Self::Flags { .. })
+    }
 }
 
 impl SegmentHeader {
@@ -412,7 +432,7 @@ impl SegmentHeader {
             cluster,
             boot: u64_at(bytes, 52),
         };
-        Ok(stored.into())
+        stored.try_into()
     }
 }
 

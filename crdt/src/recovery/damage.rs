@@ -124,7 +124,7 @@ fn manifest_ways_out(error: &MalformedManifest) -> &'static str {
 /// A file of another version is not damaged: there is nothing to repair.
 fn ways_out(error: &MalformedHeader, file: &str, offset: usize) -> String {
     match error {
-        MalformedHeader::Version { .. } => String::new(),
+        MalformedHeader::Version { .. } | MalformedHeader::Flags { .. } => String::new(),
         MalformedHeader::Magic | MalformedHeader::Checksum => format!(
             "; nothing was changed. Ways out: restore a backup (onced backup restore), or keep everything that still reads \
              and fetch the rest from the peers (onced rejoin), or give up this file and all after it (onced repair --cut-at \

@@ -26,7 +26,7 @@ pub use segment::{Scan, SegmentReport, behind_damage, next_whole};
 use crate::conflict::ConflictId;
 use crate::hlc::Stamp;
 use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn, RegionId};
-use crate::journal::{MalformedHeader, Record, SegmentHeader};
+use crate::journal::{Record, SegmentHeader};
 use crate::node::NodeMemory;
 use crate::policy::{Durable, Policies};
 use crate::snapshot::{MalformedManifest, Manifest, RunHeader};
@@ -173,12 +173,12 @@ impl Recovery {
 
     /// Lists `damage` where everything that still reads is to be salvaged; else gives it back.
     pub fn forgive(&mut self, damage: Damage) -> Result<(), Damage> {
-        let another_version = matches!(
-            &damage,
-            Damage::Header { error: MalformedHeader::Version { .. }, .. }
-                | Damage::Manifest { error: MalformedManifest::Version { .. }, .. }
-                | Damage::Foreign { .. }
-        );
+        let another_version = match &damage {
+            Damage::Header { error, .. } => error.is_of_another_version(),
+            Damage::Manifest { error, .. } => matches!(error, MalformedManifest::Version { .. }),
+            Damage::Foreign { .. } => true,
+            _ => false,
+        };
         if !self.config.salvage || another_version {
             return Err(damage);
         }

@@ -27,7 +27,7 @@ pub(super) fn dump(source: &Source<'_>, sink: &mut Sink<'_>) -> Result<Ended, Du
             say(sink, "segment", fields)?;
             walk.damage(sink, 0, HEADER_BYTES as u64, "the header's checksum does not match")?;
         }
-        Err(error @ (MalformedHeader::Version { .. } | MalformedHeader::Magic)) => {
+        Err(error) => {
             return Err(DumpError::Header { path: source.path.to_owned(), error });
         }
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crdt::journal::{HEADER_BYTES, MalformedHeader, SegmentHeader, synced_evidence};
+use crdt::journal::{HEADER_BYTES, SegmentHeader, synced_evidence};
 use crdt::recovery::{Damage, Loaded, Recovery, RecoveryConfig, Share};
 use crdt::snapshot::{Group, Manifest, RUN_HEADER_BYTES, RUN_TRAILER_BYTES, RunEntry, RunHeader, RunTable};
 
@@ -168,7 +168,7 @@ impl Files {
             match SegmentHeader::decode(&bytes.map_err(|error| OpenError::Io { path: path.clone(), error })?)
             {
                 Ok(header) => Ok(Some(header)),
-                Err(error @ MalformedHeader::Version { .. }) => {
+                Err(error) if error.is_of_another_version() => {
                     Err(Damage::Header { file: path.display().to_string(), error }.into())
                 }
                 Err(_) => Ok(None),

@@ -12,7 +12,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crdt::journal::{HEADER_BYTES, MalformedHeader, SegmentHeader};
+use crdt::journal::{HEADER_BYTES, SegmentHeader};
 use crdt::recovery::{Damage, RecoveryConfig};
 use crdt::snapshot::Manifest;
 
@@ -218,9 +218,7 @@ fn check_place(found: Option<OpenError>, segment: &Path, offset: u64, force: boo
         None if force => return Ok(()),
         None => return Err(MendError::NotDamaged),
         Some(OpenError::Damage(Damage::Record { segment, offset, .. })) => (segment, *offset as u64),
-        Some(OpenError::Damage(Damage::Header { file, error }))
-            if !matches!(error, MalformedHeader::Version { .. }) =>
-        {
+        Some(OpenError::Damage(Damage::Header { file, error })) if !error.is_of_another_version() => {
             (file, 0)
         }
         // Another version's, another region's, a run's: cutting the log mends none of these.
