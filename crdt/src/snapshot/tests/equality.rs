@@ -5,20 +5,39 @@ use proptest::prelude::*;
 use super::region::Region;
 use super::rot::settled_digest;
 use crate::conflict::ConflictId;
+use crate::entry::{Bytes, Packed};
+use crate::journal::{EntryRecord, Origin, Record};
 use crate::recovery::Recovered;
 use crate::store::Store;
 
+/// Records of keys with what has not expired, how many keys there are, and the losers with their ends.
+type Content = (Vec<Vec<u8>>, usize, Vec<(ConflictId, u64)>);
+
 /// What a store holds once the dead are out of it.
-fn content(store: &Store, wall_ms: u64) -> (u128, usize, Vec<(ConflictId, u64)>) {
+fn content(store: &Store, wall_ms: u64) -> Content {
     let _ = settled_digest(store, wall_ms);
     assert!(!store.distrusts_clock(wall_ms));
     let _: usize = (0..store.shards()).map(|shard| store.sweep(shard, wall_ms)).sum();
     // Bytes may differ: a part that is dead alone is dropped by a join, and not by a start.
     assert_eq!(store.quotas(), store.quotas_recounted());
+    // And what had died whole before another part came is gone here, and lives on where both are put back together (S3
+    // Expiry): what has expired is not compared. The digest was, and one run in some thousands failed for it.
+    let (mut keys, drift_ms) = (Vec::new(), store.config().max_drift_ms);
+    let lives = |expires_at: u64| wall_ms <= expires_at.saturating_add(drift_ms);
+    store.for_each(|key, entry| {
+        let mut unexpired = entry.clone();
+        unexpired.attempts.retain(|attempt| lives(attempt.expires_at));
+        unexpired.outcomes.retain(|outcome| lives(outcome.expires_at));
+        let record = EntryRecord { key: Bytes(key), entry: Packed::of(&unexpired) };
+        let mut bytes = Vec::new();
+        Record::Entry(Origin::Own, record).encode(&mut bytes);
+        keys.push(bytes);
+    });
+    keys.sort();
     // A loser that is completed again after its listing has expired is listed anew; the whole log knows both
     // listings and joins them.
     let listed = store.conflicts(None, None, 1_000).conflicts.into_iter();
-    (store.digest(wall_ms), store.keys(), listed.map(|conflict| (conflict.id, conflict.expires_at)).collect())
+    (keys, store.keys(), listed.map(|conflict| (conflict.id, conflict.expires_at)).collect())
 }
 
 /// Both ways back say the same, to the last cursor, and what the living store says.
