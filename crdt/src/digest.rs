@@ -47,6 +47,11 @@ const STEP_MASK: u64 = (1 << WIDTH_SHIFT) - 1;
 const WIDTH_BITS: std::ops::RangeInclusive<u32> = 8..=36;
 
 impl Bucket {
+    /// Of entries, none in particular.
+    pub(crate) const ENTRIES: Self = Self(0);
+    /// Of conflicts, none in particular.
+    pub(crate) const CONFLICTS: Self = Self(CONFLICTS);
+
     /// Of a part that expires then and lives so long, in milliseconds.
     pub fn of(expires_at: u64, lifetime_ms: u64) -> Self {
         let magnitude = lifetime_ms.max(1).ilog2();
@@ -251,6 +256,9 @@ pub struct Horizon {
 }
 
 impl Horizon {
+    /// Nothing is left out.
+    pub const EVERYTHING: Self = Self { before_s: u64::MAX, alive_ms: 0 };
+
     /// Whether `bucket` is compared.
     pub fn covers(&self, bucket: Bucket) -> bool {
         bucket.dies_from_ms() > self.alive_ms

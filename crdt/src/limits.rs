@@ -108,6 +108,14 @@ pub const COMPARE_WINDOW: usize = 64;
 pub const COMPARE_CELLS_MAX: usize = 65_536;
 /// Questions of one peer that wait for their answers; more end its link.
 pub const COMPARE_JOBS_MAX: usize = 4 * COMPARE_WINDOW;
+/// A peer that holds no more keys than this is compared with at once by whoever is behind its log.
+pub const FEED_SMALL_KEYS: u64 = 4_096;
+/// So long the round trips to all peers are waited for, to ask the nearest first, in milliseconds.
+pub const FEED_CHOOSE_MS: u64 = 1_000;
+/// The nearest peer is asked alone for at most so long, in milliseconds.
+pub const FEED_ALONE_MS_MAX: u64 = 120_000;
+/// After one peer has fed us, we lack little of what the others hold for so long, in milliseconds.
+pub const FEED_FRESH_MS: u64 = 600_000;
 /// Largest frame between peers, in bytes, its header included.
 pub const FRAME_BYTES_MAX: usize = RECORD_BYTES_MAX + 64 * 1024;
 /// A frame of records is closed once it holds this many bytes.

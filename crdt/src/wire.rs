@@ -16,7 +16,7 @@ use crate::journal;
 use crate::limits;
 use crate::node::membership::are_regions;
 
-pub use compare::{Exchange, RangeItems, RangeSums, Wanted};
+pub use compare::{Exchange, PartOf, RangeItems, RangeSums, Wanted};
 
 /// Version of the frames this code writes; the only one it reads.
 pub const WIRE_VERSION: u8 = 1;
@@ -36,7 +36,7 @@ pub struct Hello<'a> {
     pub epoch: LogEpoch,
     /// The epoch of its membership (S5); `members` are the regions of it.
     pub membership: u64,
-    /// How far it holds the receiver's log; `None`: send everything, relayed records too.
+    /// How far it holds the receiver's log; `None`: from nowhere on.
     pub have: Option<Cursor>,
     /// The last record of its log that may leave now: the receiver has caught up once it holds it.
     pub tip: Lsn,
@@ -144,6 +144,8 @@ pub enum Frame<'a> {
     },
     /// Whole states that the receiver lacks, whoever wrote them: a sequence as in [`Frame::Records`].
     Repair {
+        /// Which part of which answer.
+        of: PartOf,
         /// See [`Bodies`].
         #[serde(borrow)]
         bodies: Bytes<'a>,
@@ -155,6 +157,15 @@ pub enum Frame<'a> {
         /// As in a hello.
         #[serde(borrow)]
         members: Bytes<'a>,
+    },
+    /// The sender's log cannot bring the receiver on from where it stands: let it ask for a comparison of everything.
+    Behind {
+        /// Where the receiver stands by its last word; zeros: nowhere.
+        have: Cursor,
+        /// Where the log stands. What it has told up to there is in the sender's map.
+        at: Cursor,
+        /// Keys in that map.
+        keys: u64,
     },
 }
 
@@ -188,7 +199,7 @@ impl<'a> Frame<'a> {
     /// The frame's bytes, without the transport's length.
     pub fn encode(&self) -> Vec<u8> {
         let hint = match self {
-            Self::Records { bodies, .. } | Self::Repair { bodies } => bodies.0.len() + 64,
+            Self::Records { bodies, .. } | Self::Repair { bodies, .. } => bodies.0.len() + 64,
             _ => 128,
         };
         let mut out = Vec::with_capacity(hint);
@@ -219,7 +230,7 @@ impl<'a> Frame<'a> {
             {
                 return Err(MalformedFrame::Members);
             }
-            Self::Records { bodies, .. } | Self::Repair { bodies } => check_bodies(bodies.0)?,
+            Self::Records { bodies, .. } | Self::Repair { bodies, .. } => check_bodies(bodies.0)?,
             Self::Compare { sums, .. } if sums.len() > limits::COMPARE_BUCKETS_MAX => {
                 return Err(MalformedFrame::Comparison);
             }

@@ -14,7 +14,7 @@ use crdt::journal::{EntryRecord, MalformedHeader, Origin, Record, SegmentHeader}
 use crdt::recovery::LogMeta;
 use crdt::snapshot::{Manifest, RUN_TRAILER_BYTES, RunEntry, RunHeader, RunTable, RunWriter, States};
 use crdt::token::Token;
-use crdt::wire::{Exchange, Frame, Hello, RangeItems, RangeSums, Wanted, push_body};
+use crdt::wire::{Exchange, Frame, Hello, PartOf, RangeItems, RangeSums, Wanted, push_body};
 
 const T0: u64 = 1_800_000_000_000;
 
@@ -351,7 +351,10 @@ fn frames_of_comparisons() {
     frame("want", &golden!("frame-want"), &Frame::Want { exchange, shard: 3, wanted });
     let mut bodies = Vec::new();
     push_body(&encoded(&Record::Entry(Origin::Merged, entry_record(&settled()))), &mut bodies);
-    frame("repair", &golden!("frame-repair"), &Frame::Repair { bodies: Bytes(&bodies) });
+    let of = PartOf { nonce, shard: 3, number: 1, last: true };
+    let (have, at) = (Cursor::default(), cursor(70_000));
+    frame("behind", &golden!("frame-behind"), &Frame::Behind { have, at, keys: 1_000 });
+    frame("repair", &golden!("frame-repair"), &Frame::Repair { of, bodies: Bytes(&bodies) });
 }
 
 /// What two regions sum up must be the same in every version that compares: another hash of a part would make every

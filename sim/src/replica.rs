@@ -150,7 +150,7 @@ impl Replica {
             reach_wait_ms: 500,
             alone: false,
             // Runs are short: so that what no stream brings is found within them.
-            pace: ComparePace { age_ms: 300, alive_ms: 300, every_ms: 200, again_ms: 50 },
+            pace: ComparePace { age_ms: 300, alive_ms: 300, every_ms: 200, again_ms: 50, patience_ms: 1_000 },
         };
         let node = Node::new(config, recovered.memory, &recovered.store, wall);
         let replica = Self { store: recovered.store, node, scratch: Scratch::default(), peers };
@@ -408,10 +408,7 @@ pub fn said(bytes: &[u8]) -> Said {
             }
             None => Said::Hello,
         },
-        // Epoch 0 is no log's: a walk over the map.
-        Ok(Frame::Records { last, bodies, .. }) if !bodies.0.is_empty() && last.epoch.0 > 0 => {
-            Said::Records(last.lsn)
-        }
+        Ok(Frame::Records { last, bodies, .. }) if !bodies.0.is_empty() => Said::Records(last.lsn),
         _ => Said::Other,
     }
 }

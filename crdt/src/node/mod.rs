@@ -17,13 +17,13 @@
 //! wait for another.
 
 mod clocks;
+mod feed;
 mod lag;
 pub(crate) mod membership;
 mod peer;
 mod receive;
 mod reconcile;
 mod send;
-mod state;
 
 #[cfg(test)]
 mod tests;
@@ -81,6 +81,8 @@ pub struct ComparePace {
     pub every_ms: u64,
     /// After one that found differences.
     pub again_ms: u64,
+    /// One in which nothing is heard for so long is given up.
+    pub patience_ms: u64,
 }
 
 impl Default for ComparePace {
@@ -90,6 +92,7 @@ impl Default for ComparePace {
             alive_ms: limits::COMPARE_ALIVE_MS,
             every_ms: limits::COMPARE_EVERY_MS,
             again_ms: limits::COMPARE_AGAIN_MS,
+            patience_ms: limits::COMPARE_PATIENCE_MS,
         }
     }
 }
@@ -97,7 +100,7 @@ impl Default for ComparePace {
 /// What the log held of replication when this start began.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodeMemory {
-    /// How far each peer's log is held; only of peers whose log is held from its start.
+    /// How far each peer's log is held.
     pub cursors: BTreeMap<RegionId, Cursor>,
     /// First sequence of each epoch of our own log, in order; this start's epoch is the last.
     pub epochs: Vec<(LogEpoch, Lsn)>,
@@ -264,6 +267,9 @@ impl Node {
         if result.is_err() {
             peer.count_refused();
         }
+        if peer.is_behind() || peer.fed_ms == wall_ms {
+            feed::begin_due(&mut self.peers, store, self.config.pace.again_ms, wall_ms);
+        }
         self.settle_gate(store, wall_ms);
         result
     }
@@ -275,6 +281,7 @@ impl Node {
             peer.lag.note(store.tail().written(), peer.acked_seq, wall_ms);
             reconcile::tick(peer, store, &self.config.pace, wall_ms);
         }
+        feed::begin_due(&mut self.peers, store, self.config.pace.again_ms, wall_ms);
         self.note_oldest_word(store);
         clocks::judge(&self.peers, store, wall_ms);
         self.settle_gate(store, wall_ms);
@@ -338,7 +345,7 @@ impl Node {
 
     /// The cursors to be written at the top of every new segment, so that deleting old ones loses none.
     pub fn cursors(&self) -> Vec<(RegionId, Cursor)> {
-        self.peers.values().filter_map(Peer::whole_cursor).collect()
+        self.peers.values().filter_map(Peer::cursor).collect()
     }
 
     fn note_oldest_word(&self, store: &Store) {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::lag::Lag;
 use super::membership::Membership;
 use super::reconcile::Comparing;
-use super::state::StateWalk;
 use super::{LinkId, LogRead, ReadRequest};
 use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn, RegionId};
 use crate::limits;
@@ -88,10 +87,10 @@ pub(super) struct Sending {
     /// Frames under way: the cursor that each brings the peer to, and its bytes.
     pub(super) under_way: VecDeque<(Cursor, usize)>,
     pub(super) under_way_bytes: usize,
-    /// The peer is being sent everything that the map holds.
-    pub(super) state: Option<StateWalk>,
-    /// Number of the last such walk.
-    pub(super) walk: u64,
+    /// The log cannot bring the peer on from where it stands.
+    pub(super) behind: bool,
+    /// It was told so since the last ping.
+    pub(super) told: bool,
     /// Our tip as the peer's hello found it: it is told when it has reached it.
     pub(super) tip: Cursor,
     /// The cursor is to be moved over records that do not travel, although there are none that do.
@@ -145,8 +144,6 @@ pub(super) struct Peer {
     pub(super) link: Option<Link>,
     /// How far we hold its log.
     pub(super) received: Option<Cursor>,
-    /// We hold it from its start: only then is the cursor kept over a restart.
-    pub(super) whole: bool,
     pub(super) caught_up: bool,
     /// The latest start of it that we have met, and when that began; 0: not known any more.
     pub(super) latest_start: (Incarnation, LogEpoch, u64),
@@ -154,8 +151,6 @@ pub(super) struct Peer {
     pub(super) membership: Option<Membership>,
     /// When it was added to a running node, Unix milliseconds; else 0.
     pub(super) since_ms: u64,
-    /// Streams begun since the process started: one a hello of its.
-    pub(super) streams: u64,
     cut: bool,
     pub(super) acked_seq: Lsn,
     pub(super) samples: VecDeque<super::clocks::Sample>,
@@ -166,6 +161,8 @@ pub(super) struct Peer {
     pub(super) applied: u64,
     pub(super) compared_ms: Option<u64>,
     pub(super) repaired: u64,
+    /// When we last came to hold all that it held, by a comparison, Unix milliseconds.
+    pub(super) fed_ms: u64,
     pub(super) lag: Lag,
 }
 
@@ -175,12 +172,10 @@ impl Peer {
             region,
             link: None,
             received,
-            whole: received.is_some(),
             caught_up: false,
             latest_start: received.map_or_else(Default::default, |have| (have.incarnation, have.epoch, 0)),
             membership: None,
             since_ms: 0,
-            streams: 0,
             cut: false,
             acked_seq: 0,
             samples: VecDeque::new(),
@@ -191,6 +186,7 @@ impl Peer {
             applied: 0,
             compared_ms: None,
             repaired: 0,
+            fed_ms: 0,
             lag: Lag::default(),
         }
     }
@@ -223,6 +219,15 @@ impl Peer {
 
     pub(super) fn link_id(&self) -> Option<LinkId> {
         if self.cut { None } else { self.link.as_ref().map(|link| link.id) }
+    }
+
+    pub(super) fn comparing(&mut self) -> Option<&mut Comparing> {
+        self.link.as_mut().map(|link| &mut link.comparing)
+    }
+
+    /// Whether its log cannot bring us on from where we stand.
+    pub(super) fn is_behind(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.comparing.behind.is_some())
     }
 
     pub(super) fn is_linked(&self) -> bool {
@@ -286,6 +291,7 @@ impl Peer {
         link.last_ping_ms = wall_ms;
         // Not at every such record: the peer's acknowledgement is worth a frame now and then only.
         sending.announce = sending.read > sending.chain.lsn;
+        sending.told = false;
         let ping = Frame::Ping { at_ms: wall_ms, sent: sending.chain }.encode();
         self.queue(ping);
     }
@@ -316,9 +322,8 @@ impl Peer {
         }
     }
 
-    pub(super) fn whole_cursor(&self) -> Option<(RegionId, Cursor)> {
-        let received = self.received.filter(|_| self.whole)?;
-        Some((self.region, received))
+    pub(super) fn cursor(&self) -> Option<(RegionId, Cursor)> {
+        Some((self.region, self.received?))
     }
 
     pub(super) fn view(&self, tip: Lsn) -> PeerView {

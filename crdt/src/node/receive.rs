@@ -3,7 +3,7 @@
 use super::membership::Membership;
 use super::peer::{Peer, Stall};
 use super::send::hello;
-use super::{FrameError, NodeConfig, NodeMemory, clocks, reconcile};
+use super::{FrameError, NodeConfig, NodeMemory, clocks, feed, reconcile};
 use crate::canary::{self, Bug};
 use crate::entry::Bytes;
 use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn};
@@ -12,7 +12,7 @@ use crate::limits;
 use crate::policy::Durable;
 use crate::request::Reason;
 use crate::store::{MergeRefused, Merged, Release, Scratch, Store};
-use crate::wire::{Bodies, Frame, Hello};
+use crate::wire::{Bodies, Frame, Hello, PartOf};
 
 /// Two resends are at least this far apart, in milliseconds: what is under way must have a chance.
 const RESEND_EVERY_MS: u64 = 200;
@@ -55,17 +55,52 @@ impl Receiving<'_> {
                 Ok(())
             }
             Frame::Membership { epoch, members } => self.membership(peer, epoch, members),
-            Frame::Repair { bodies } => {
-                let stalled = peer.link.as_ref().and_then(|link| link.stalled);
-                match self.merge(peer, Bodies::new(bodies))? {
-                    Some(merged) => peer.repaired += merged.applied as u64,
-                    // The next comparison finds it again; the log goes on as it did.
-                    None => peer.link.iter_mut().for_each(|link| link.stalled = stalled),
-                }
+            Frame::Behind { have, at, keys } => {
+                feed::behind(peer, have, at, keys, self.wall_ms);
                 Ok(())
             }
-            frame => Ok(reconcile::frame(peer, self.store, &frame, self.wall_ms)?),
+            Frame::Repair { of, bodies } => self.repair(peer, &of, Bodies::new(bodies)),
+            frame => {
+                reconcile::frame(peer, self.store, &frame, self.wall_ms)?;
+                self.end_comparison(peer);
+                Ok(())
+            }
         }
+    }
+
+    fn repair(&mut self, peer: &mut Peer, of: &PartOf, bodies: Bodies<'_>) -> Result<(), FrameError> {
+        let stalled = peer.link.as_ref().and_then(|link| link.stalled);
+        let merged = self.merge(peer, bodies)?;
+        let Some(link) = &mut peer.link else { return Ok(()) };
+        let Some(merged) = merged else {
+            // The next comparison finds it again; the log goes on as it did.
+            link.stalled = stalled;
+            return Ok(());
+        };
+        if link.comparing.given(of, self.wall_ms) {
+            peer.applied += merged.applied as u64;
+        } else {
+            peer.repaired += merged.applied as u64;
+        }
+        self.end_comparison(peer);
+        Ok(())
+    }
+
+    /// A comparison that has come to its end may have brought us to a place in the peer's log.
+    fn end_comparison(&self, peer: &mut Peer) {
+        let Some(link) = &mut peer.link else { return };
+        let Some(ended) = link.comparing.end_if_done(self.wall_ms) else { return };
+        peer.compared_ms = Some(self.wall_ms);
+        let Some(at) = ended.held else { return };
+        link.comparing.behind = None;
+        // Of what it holds, some came by other ways, and may not be durable yet.
+        let tail = self.store.tail();
+        let mut release = Release { written: tail.appended(), synced: tail.sync_wanted() };
+        peer.received = Some(at);
+        peer.fed_ms = self.wall_ms;
+        release.join(self.log_cursor(peer, at));
+        self.acknowledge(peer, at, release);
+        self.note_progress(peer);
     }
 
     fn hello(&mut self, peer: &mut Peer, theirs: &Hello<'_>) -> Result<(), FrameError> {
@@ -92,18 +127,12 @@ impl Receiving<'_> {
         if peer.received.is_some_and(|have| have.incarnation != theirs.incarnation) {
             // Another life of its data: what we hold of the former stays, its log starts anew.
             peer.received = None;
-            peer.whole = false;
             peer.queue(hello(self.config, self.memory, self.store, peer));
-        }
-        if !peer.whole {
-            peer.received = None;
         }
         let start = self.start_of(theirs.have);
         let lsn = self.store.tail().written();
         let tip = Cursor { incarnation: self.store.config().incarnation, epoch: self.config.epoch, lsn };
-        peer.streams += 1;
-        let mut sending =
-            super::peer::Sending::new(start, theirs.have.unwrap_or_default(), tip, peer.streams);
+        let mut sending = super::peer::Sending::new(start, theirs.have.unwrap_or_default(), tip);
         peer.acked_seq = start.unwrap_or(0);
         let (incarnation, epoch) = (theirs.incarnation, theirs.epoch);
         if let Some(link) = &mut peer.link {
@@ -191,15 +220,12 @@ impl Receiving<'_> {
         let empty = bodies.clone().next().is_none();
         let Some(merged) = self.merge(peer, bodies)? else { return Ok(()) };
         peer.received = Some(last);
-        // A walk over its map under way: what was held of its log before it is no use any more, and no frame of the
-        // walk is worth remembering over a restart.
-        peer.whole &= last.epoch.0 > 0;
         peer.applied += merged.applied as u64;
         if let Some(link) = &mut peer.link {
             link.stalled = None;
         }
         let mut release = merged.release;
-        if !empty && peer.whole {
+        if !empty {
             release.join(self.log_cursor(peer, last));
         }
         self.acknowledge(peer, last, release);
@@ -247,7 +273,7 @@ impl Receiving<'_> {
     }
 
     /// Whether we now hold all that the peer had when the link came up.
-    fn note_progress(&mut self, peer: &mut Peer) {
+    fn note_progress(&self, peer: &mut Peer) {
         let Some(link) = &peer.link else { return };
         let received = peer.received.unwrap_or_default();
         let tip = link.their_tip;
@@ -257,12 +283,6 @@ impl Receiving<'_> {
             return;
         }
         peer.caught_up = true;
-        if !peer.whole {
-            peer.whole = true;
-            if let Some(received) = peer.received {
-                let _ = self.log_cursor(peer, received);
-            }
-        }
     }
 
     fn ack(&mut self, peer: &mut Peer, upto: Cursor, resend: bool) -> Result<(), FrameError> {
@@ -280,7 +300,9 @@ impl Receiving<'_> {
                 peer.acked_seq = peer.acked_seq.max(upto.lsn);
             }
         }
-        if resend {
+        // It was behind, and holds what the map held when the log stood there.
+        let fed = ours && sending.behind && upto > sending.chain;
+        if resend || fed {
             sending.rewind(start, upto);
         }
         Ok(())
@@ -308,7 +330,7 @@ fn is_older(start: (Incarnation, LogEpoch, u64), met: (Incarnation, LogEpoch, u6
 /// Whether a peer announces less of its log than we hold of it, and no power loss explains that.
 fn has_lost(peer: &Peer, theirs: &Hello<'_>) -> bool {
     // A hello that arrives again on one link is the same daemon's, and what it announced has moved on.
-    let have = peer.received.filter(|have| have.incarnation == theirs.incarnation && have.epoch.0 > 0);
+    let have = peer.received.filter(|have| have.incarnation == theirs.incarnation);
     have.filter(|_| !peer.is_linked()).is_some_and(|have| {
         have.epoch == theirs.epoch && have.lsn > theirs.tip
             || have.epoch < theirs.epoch && have.lsn >= theirs.epoch_first && !theirs.torn

@@ -9,12 +9,15 @@
 //!                                         <-   Items    of ranges that differ, what is in them
 //!   Repair    what the other lacks        ->
 //!   Want      what we lack                ->
-//!                                         <-   Repair
+//!                                         <-   Repair, part by part
 //! ```
 //! What is compared is older than a cut-off that the question names, and does not die meanwhile. Two regions compare
 //! only while their logs are level: what is on its way by the log needs no search. So in a healthy steady state nothing
 //! is repaired; what is, the streams have missed, and a counter tells. It also brings a third region's entries around a
 //! link that is down.
+//!
+//! A region that the peer's log cannot feed asks for *everything* in the same way, whatever its age and however much it
+//! lacks ([`super::feed`]); only its own lack is mended then, the rest is left to its log.
 //!
 //! Each step is a job that is done when its frame may leave: one walk over one shard at most, between other frames, so
 //! that neither the log nor another peer waits for a comparison.
@@ -23,31 +26,56 @@
 //! comparing logs (a region that lost its disk has none), acknowledging repairs (the next comparison finds what was
 //! lost).
 //!
-//! Must never: change what is held but by a merge, keep more than a window of questions, or compare while lagging.
+//! Must never: change what is held but by a merge, keep more than a window of questions, or search for what a log is
+//! bringing.
 
 mod jobs;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::ComparePace;
+use super::feed::Behind;
 use super::peer::Peer;
 use crate::digest::{Bucket, Horizon, Sum};
+use crate::ids::Cursor;
 use crate::limits;
-use crate::store::Store;
+use crate::store::{Named, Store};
 use crate::wire::compare::numbers;
-use crate::wire::{Exchange, Frame, MalformedFrame};
+use crate::wire::{Exchange, Frame, MalformedFrame, PartOf};
 use jobs::{AskedRanges, Job, brief, sift};
 
 /// What is compared with one peer over one link.
 #[derive(Debug, Default)]
 pub(super) struct Comparing {
-    jobs: VecDeque<Job>,
+    /// Of the exchange that the peer has asked for.
+    answers: VecDeque<Job>,
+    /// Of ours.
+    questions: VecDeque<Job>,
     asking: Option<Asking>,
     /// When the last comparison that we asked for ended, Unix milliseconds.
     ended_ms: u64,
     /// It found differences.
     differed: bool,
     asked: u64,
+    /// The peer's log cannot bring us on.
+    pub(super) behind: Option<Behind>,
+}
+
+/// A comparison that came to its end, every question answered.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// Everything that the peer's log told up to here is held.
+    pub(super) held: Option<Cursor>,
+}
+
+/// A comparison of everything, because of a peer's log that cannot bring us on.
+#[derive(Clone, Copy, Debug)]
+struct Feed {
+    /// Where the log stood before the first question.
+    at: Cursor,
+    /// Others wait for it.
+    alone: bool,
+    began_ms: u64,
 }
 
 /// A comparison that we have asked for.
@@ -60,7 +88,12 @@ struct Asking {
     cells: usize,
     told: bool,
     under_way: BTreeSet<u32>,
+    /// Shards of which something is wanted, and the number of the next part of it.
+    wanted: BTreeMap<u32, u32>,
     differed: bool,
+    /// Some cells that differ were left out: there were too many.
+    cut: bool,
+    feed: Option<Feed>,
 }
 
 /// Time has passed: ends what has come to its end, begins what is due.
@@ -70,19 +103,16 @@ pub(super) fn tick(peer: &mut Peer, store: &Store, pace: &ComparePace, wall_ms: 
     let Some(link) = &mut peer.link else { return };
     let comparing = &mut link.comparing;
     if let Some(asking) = &comparing.asking {
-        let done = asking.told && asking.todo.is_empty() && asking.under_way.is_empty();
-        let silent = wall_ms.abs_diff(asking.heard_ms) > limits::COMPARE_PATIENCE_MS;
-        if done || silent {
-            comparing.differed = done && asking.differed;
-            comparing.ended_ms = wall_ms;
-            comparing.asking = None;
-            peer.compared_ms = if done { Some(wall_ms) } else { peer.compared_ms };
+        if wall_ms.abs_diff(asking.heard_ms) > pace.patience_ms {
+            comparing.give_up(wall_ms);
         }
         return;
     }
     let pause_ms = if comparing.differed { pace.again_ms } else { pace.every_ms };
-    if asks && level && comparing.jobs.is_empty() && wall_ms.abs_diff(comparing.ended_ms) >= pause_ms {
-        comparing.begin(store, pace, wall_ms);
+    if asks && level && comparing.may_begin(pause_ms, wall_ms) {
+        let before_s = wall_ms.saturating_sub(pace.age_ms) / 1000;
+        let horizon = Horizon { before_s, alive_ms: wall_ms + pace.alive_ms };
+        comparing.begin(store, horizon, None, wall_ms);
     }
 }
 
@@ -91,21 +121,68 @@ fn is_level(peer: &Peer, store: &Store) -> bool {
     let Some(link) = &peer.link else { return false };
     let Some(sending) = &link.sending else { return false };
     let lag = store.tail().written().saturating_sub(sending.read);
-    let flows = sending.state.is_none() && sending.under_way_bytes < limits::PEER_WINDOW_BYTES_MAX;
+    let flows = !sending.behind && sending.under_way_bytes < limits::PEER_WINDOW_BYTES_MAX;
     peer.is_caught_up() && link.stalled.is_none() && flows && lag <= limits::COMPARE_LAG_RECORDS_MAX
 }
 
 impl Comparing {
-    fn begin(&mut self, store: &Store, pace: &ComparePace, wall_ms: u64) {
+    /// Asks for a comparison of everything: the peer's log, which stands `at` there, cannot bring us on.
+    pub(super) fn begin_feed(&mut self, store: &Store, at: Cursor, alone: bool, wall_ms: u64) {
+        let feed = Feed { at, alone, began_ms: wall_ms };
+        self.begin(store, Horizon::EVERYTHING, Some(feed), wall_ms);
+    }
+
+    /// Whether no other is under way and the last one ended long enough ago.
+    pub(super) fn may_begin(&self, pause_ms: u64, wall_ms: u64) -> bool {
+        self.asking.is_none() && self.questions.is_empty() && wall_ms.abs_diff(self.ended_ms) >= pause_ms
+    }
+
+    /// Since when others wait for what this peer feeds us.
+    pub(super) fn fed_alone_since_ms(&self) -> Option<u64> {
+        let feed = self.asking.as_ref()?.feed?;
+        feed.alone.then_some(feed.began_ms)
+    }
+
+    fn give_up(&mut self, wall_ms: u64) {
+        self.questions.clear();
+        self.asking = None;
+        self.differed = false;
+        self.ended_ms = wall_ms;
+    }
+
+    /// Ends the comparison that we have asked for, if every question is answered.
+    pub(super) fn end_if_done(&mut self, wall_ms: u64) -> Option<Ended> {
+        let asking = self.asking.as_ref().filter(|asking| asking.is_done())?;
+        let held = asking.feed.filter(|_| !asking.cut).map(|feed| feed.at);
+        self.differed = asking.differed;
+        self.ended_ms = wall_ms;
+        self.asking = None;
+        Some(Ended { held })
+    }
+
+    /// One part of what we wanted has come and is merged; whether a feed had asked for it.
+    pub(super) fn given(&mut self, of: &PartOf, wall_ms: u64) -> bool {
+        let Some(asking) = self.asking(of.nonce, wall_ms) else { return false };
+        // A gap leaves the shard unanswered: the comparison is given up, and the next one finds what was lost.
+        if asking.wanted.get(&of.shard) == Some(&of.number) {
+            if of.last {
+                asking.wanted.remove(&of.shard);
+            } else {
+                asking.wanted.insert(of.shard, of.number + 1);
+            }
+        }
+        asking.feed.is_some()
+    }
+
+    fn begin(&mut self, store: &Store, horizon: Horizon, feed: Option<Feed>, wall_ms: u64) {
         self.asked += 1;
-        let before_s = wall_ms.saturating_sub(pace.age_ms) / 1000;
-        let horizon = Horizon { before_s, alive_ms: wall_ms + pace.alive_ms };
-        let nonce = wall_ms << 16 ^ self.asked;
+        // Both sides may ask in one millisecond.
+        let nonce = wall_ms << 16 ^ u64::from(store.config().region.0) << 56 ^ self.asked;
         let exchange = Exchange { nonce, horizon, shards: store.shards() as u32 };
         let Some(sums) = store.bucket_sums(&horizon) else { return };
         let told = sums.iter().take(limits::COMPARE_BUCKETS_MAX);
         let sums = told.map(|(bucket, sum)| (*bucket, store.told(nonce, sum))).collect();
-        self.jobs.push_back(Job::Say(Frame::Compare { exchange, sums }.encode()));
+        self.questions.push_back(Job::Say(Frame::Compare { exchange, sums }.encode()));
         self.asking = Some(Asking {
             exchange,
             heard_ms: wall_ms,
@@ -113,32 +190,28 @@ impl Comparing {
             cells: 0,
             told: false,
             under_way: BTreeSet::new(),
+            wanted: BTreeMap::new(),
             differed: false,
+            cut: false,
+            feed,
         });
     }
 
     /// The next frame of a comparison, if there is one and it may leave now.
     pub(super) fn next_frame(&mut self, store: &Store) -> Option<Vec<u8>> {
-        loop {
-            if self.jobs.is_empty() {
-                let asking = self.asking.as_mut().filter(|asking| asking.told)?;
-                if asking.under_way.len() >= limits::COMPARE_WINDOW {
-                    return None;
-                }
-                let (shard, buckets) = asking.todo.pop_first()?;
-                asking.under_way.insert(shard);
-                self.jobs.push_back(Job::Narrow(asking.exchange, shard, buckets));
-            }
-            let job = self.jobs.pop_front()?;
-            let (frame, rest) = job.work(store);
-            let waits = frame.is_none() && rest.is_some();
-            if let Some(rest) = rest {
-                self.jobs.push_front(rest);
-            }
-            if frame.is_some() || waits {
-                return frame;
-            }
+        if let Some(frame) = next_of(&mut self.answers, store) {
+            return Some(frame);
         }
+        if self.questions.is_empty() {
+            let asking = self.asking.as_mut().filter(|asking| asking.told)?;
+            if asking.under_way.len() + asking.wanted.len() >= limits::COMPARE_WINDOW {
+                return None;
+            }
+            let (shard, buckets) = asking.todo.pop_first()?;
+            asking.under_way.insert(shard);
+            self.questions.push_back(Job::Narrow(asking.exchange, shard, buckets));
+        }
+        next_of(&mut self.questions, store)
     }
 
     /// The exchange that we have asked for, if a frame belongs to it.
@@ -147,6 +220,21 @@ impl Comparing {
         asking.heard_ms = wall_ms;
         Some(asking)
     }
+}
+
+/// The next frame of these jobs, if it may leave now.
+fn next_of(jobs: &mut VecDeque<Job>, store: &Store) -> Option<Vec<u8>> {
+    while let Some(job) = jobs.pop_front() {
+        let (frame, rest) = job.work(store);
+        let waits = rest.is_some();
+        if let Some(rest) = rest {
+            jobs.push_front(rest);
+        }
+        if frame.is_some() || waits {
+            return frame;
+        }
+    }
+    None
 }
 
 /// Takes a frame of a comparison. `Err`: it does not fit what was asked, or the peer asks more than it may.
@@ -159,22 +247,25 @@ pub(super) fn frame(
     let level = is_level(peer, store);
     let Some(link) = &mut peer.link else { return Ok(()) };
     let comparing = &mut link.comparing;
-    if comparing.jobs.len() >= limits::COMPARE_JOBS_MAX {
+    if comparing.answers.len() >= limits::COMPARE_JOBS_MAX {
         return Err(MalformedFrame::Comparison);
     }
     match frame {
         Frame::Compare { exchange, sums } => {
-            let ours = level.then(|| store.bucket_sums(&exchange.horizon)).flatten();
+            // What the peer has asked before, it has given up.
+            comparing.answers.clear();
+            let wanted = level || exchange.is_of_everything();
+            let ours = wanted.then(|| store.bucket_sums(&exchange.horizon)).flatten();
             match ours.filter(|_| exchange.shards as usize == store.shards()) {
                 Some(ours) => {
                     let differing = differing(store, exchange, sums, &ours);
-                    comparing.jobs.push_back(Job::Differ(*exchange, differing));
+                    comparing.answers.push_back(Job::Differ(*exchange, differing));
                     peer.compared_ms = Some(wall_ms);
                 }
                 None => {
                     let (nonce, buckets) = (exchange.nonce, Vec::new());
                     let declined = Frame::Differ { nonce, buckets, more: false, declined: true };
-                    comparing.jobs.push_back(Job::Say(declined.encode()));
+                    comparing.answers.push_back(Job::Say(declined.encode()));
                 }
             }
         }
@@ -183,8 +274,7 @@ pub(super) fn frame(
             asking.told |= !more;
             asking.differed |= !buckets.is_empty();
             if *declined {
-                comparing.asking = None;
-                comparing.ended_ms = wall_ms;
+                comparing.give_up(wall_ms);
                 return Ok(());
             }
             for (bucket, sums) in buckets {
@@ -194,21 +284,31 @@ pub(super) fn frame(
         Frame::Narrow { exchange, shard, ranges } => {
             check_shard(store, exchange, *shard)?;
             let asked = ranges.iter().map(AskedRanges::of).collect();
-            comparing.jobs.push_back(Job::Items(*exchange, *shard, asked));
+            comparing.answers.push_back(Job::Items(*exchange, *shard, asked));
         }
         Frame::Items { nonce, shard, ranges } => {
             let Some(asking) = comparing.asking(*nonce, wall_ms) else { return Ok(()) };
             if asking.under_way.remove(shard) {
                 let exchange = asking.exchange;
-                let (repair, wanted) = sift(store, &exchange, *shard, ranges);
-                comparing.jobs.extend(repair);
-                comparing.jobs.extend(wanted);
+                let (lacking, wanted) = sift(store, &exchange, *shard, ranges);
+                // What the peer lacks of ours, our log brings it.
+                let lacking = lacking.filter(|_| asking.feed.is_none());
+                if wanted.is_some() {
+                    asking.wanted.insert(*shard, 0);
+                }
+                comparing.questions.extend(lacking);
+                comparing.questions.extend(wanted);
             }
         }
         Frame::Want { exchange, shard, wanted } => {
             check_shard(store, exchange, *shard)?;
-            let wanted = wanted.iter().map(|wanted| (wanted.bucket, numbers(wanted.ids.0).collect()));
-            comparing.jobs.push_back(Job::Give(*exchange, *shard, wanted.collect()));
+            let mut named = Named::default();
+            for wanted in wanted {
+                let conflicts = wanted.bucket.is_conflicts();
+                let ids = if conflicts { &mut named.conflicts } else { &mut named.entries };
+                ids.extend(numbers(wanted.ids.0));
+            }
+            comparing.answers.push_back(Job::Give(*exchange, *shard, named));
         }
         _ => {}
     }
@@ -238,16 +338,25 @@ fn differing(
 }
 
 impl Asking {
+    fn is_done(&self) -> bool {
+        self.told && self.todo.is_empty() && self.under_way.is_empty() && self.wanted.is_empty()
+    }
+
     fn compare_shards(&mut self, store: &Store, bucket: Bucket, theirs: &[u8]) -> Result<(), MalformedFrame> {
         if theirs.len() != 4 * store.shards() {
             return Err(MalformedFrame::Comparison);
         }
         let Some(ours) = store.shard_sums(bucket, &self.exchange.horizon) else { return Ok(()) };
         for (shard, (ours, theirs)) in ours.iter().zip(numbers(theirs)).enumerate() {
-            if brief(store, &self.exchange, ours) != theirs && self.cells < limits::COMPARE_CELLS_MAX {
-                self.cells += 1;
-                self.todo.entry(shard as u32).or_default().push(bucket);
+            if brief(store, &self.exchange, ours) == theirs {
+                continue;
             }
+            if self.cells == limits::COMPARE_CELLS_MAX {
+                self.cut = true;
+                break;
+            }
+            self.cells += 1;
+            self.todo.entry(shard as u32).or_default().push(bucket);
         }
         Ok(())
     }

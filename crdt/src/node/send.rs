@@ -1,15 +1,15 @@
 //! What leaves for one peer: control frames first, then the log from the peer's cursor on.
 
+use super::feed;
 use super::membership::Membership;
 use super::peer::{DiskRead, Peer, Sending};
-use super::state::{self, StateWalk};
 use super::{LinkId, NodeConfig, NodeMemory};
 use crate::entry::Bytes;
 use crate::ids::{Cursor, Lsn};
 use crate::journal::{self, Origin, Records};
 use crate::limits;
 use crate::store::{Release, RingRead, Store};
-use crate::wire::{Frame, Hello, push_body};
+use crate::wire::{Bodies, Frame, Hello, push_body};
 
 /// Our hello to `peer`.
 pub(super) fn hello(config: &NodeConfig, memory: &NodeMemory, store: &Store, peer: &Peer) -> Vec<u8> {
@@ -22,7 +22,7 @@ pub(super) fn hello(config: &NodeConfig, memory: &NodeMemory, store: &Store, pee
         incarnation: store.config().incarnation,
         epoch: config.epoch,
         membership: membership.epoch(),
-        have: peer.received.filter(|_| peer.whole),
+        have: peer.received,
         tip: store.tail().written(),
         newest_of_yours,
         epoch_first: memory.epochs.last().map_or(1, |(_, first)| *first),
@@ -68,11 +68,11 @@ fn release_acks(peer: &mut Peer, store: &Store) {
 
 /// The next records from where the peer stands, as one frame.
 fn next_records(config: &NodeConfig, sending: &mut Sending, store: &Store) -> Option<Vec<u8>> {
+    if sending.behind {
+        return feed::next_frame(config, sending, store);
+    }
     if sending.under_way_bytes >= limits::PEER_WINDOW_BYTES_MAX {
         return None;
-    }
-    if sending.state.is_some() {
-        return state::next_frame(config, sending, store);
     }
     let mut bodies = Vec::new();
     let mut count = 0;
@@ -97,17 +97,15 @@ fn next_records(config: &NodeConfig, sending: &mut Sending, store: &Store) -> Op
 }
 
 impl Sending {
-    /// For a peer that holds our log up to `start` by its own word `have`; `None`: it is sent everything.
-    pub(super) fn new(start: Option<Lsn>, have: Cursor, tip: Cursor, stream: u64) -> Self {
-        // Rewinds of one stream count up from there.
-        let walk = stream << 8;
+    /// For a peer that holds our log up to `start` by its own word `have`; `None`: the log cannot bring it on.
+    pub(super) fn new(start: Option<Lsn>, have: Cursor, tip: Cursor) -> Self {
         Self {
             read: start.unwrap_or(0),
             chain: have,
             under_way: Default::default(),
             under_way_bytes: 0,
-            state: start.is_none().then(|| StateWalk::new(walk)),
-            walk,
+            behind: start.is_none(),
+            told: false,
             tip,
             announce: false,
             sent_max: have,
@@ -180,15 +178,39 @@ impl Sending {
         }
     }
 
-    /// Starts over from `read`, where the peer stands at `chain`; `None`: with everything.
+    /// Starts over from `read`, where the peer stands at `chain`; `None`: the log cannot bring it on.
     pub(super) fn rewind(&mut self, read: Option<Lsn>, chain: Cursor) {
         self.read = read.unwrap_or(0);
-        self.walk += 1;
-        self.state = read.is_none().then(|| StateWalk::new(self.walk));
+        self.behind = read.is_none();
+        self.told = false;
         self.chain = chain;
         self.source = None;
         self.disk = None;
         self.under_way.clear();
         self.under_way_bytes = 0;
     }
+}
+
+/// Bytes of a frame beside its bodies, at most.
+const FRAME_OVERHEAD_BYTES: usize = 128;
+
+/// How many of these bytes go into one frame: whole bodies, and at least one if there is any.
+pub(super) fn frame_len(bodies: &[u8]) -> usize {
+    let mut len = 0;
+    let mut walk = Bodies::new(Bytes(bodies));
+    for _ in 0..limits::FRAME_RECORDS_MAX {
+        if walk.next().is_none() {
+            break;
+        }
+        let with = bodies.len() - walk.left();
+        // The state of a contested key may be as large as a body can be.
+        if len > 0 && with > limits::FRAME_BYTES_MAX - FRAME_OVERHEAD_BYTES {
+            break;
+        }
+        len = with;
+        if len >= limits::FRAME_BYTES_TARGET {
+            break;
+        }
+    }
+    len
 }

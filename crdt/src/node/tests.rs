@@ -1,17 +1,17 @@
 //! Replication between a few replicas over links that misbehave, in virtual time.
 //!
 //! [`harness`] holds every frame that leaves against what its sender has made durable (INV-8);
-//! [`streams`] follows one stream through losses, restarts and reads from disk, [`walks`] the feeding of a
-//! peer that the log cannot feed, [`compares`] the search for what no stream brings; [`copies`] and [`lives`] start regions from folders that are not what they
-//! should be. Here stand the handshake, the gates and convergence under random faults.
+//! [`streams`] follows one stream through losses, restarts and reads from disk, [`feeds`] the feeding of a
+//! peer that the log cannot feed, [`compares`] the search for what no stream brings; [`copies`] and [`lives`] start
+//! regions from folders that are not what they should be. Here stand the handshake, the gates and convergence under random faults.
 
 mod compares;
 mod copies;
+mod feeds;
 mod harness;
 mod lives;
 mod memberships;
 mod streams;
-mod walks;
 
 use proptest::prelude::*;
 

@@ -3,7 +3,7 @@
 //! Sums by bucket and shard are kept with every change ([`crate::digest`]). Finer ones are made by walking one
 //! shard when a peer's differ: rare, bounded, and nothing has to be stored for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::run::unpack;
 use super::{Release, Store, lock};
@@ -28,6 +28,13 @@ pub struct Item {
     pub sum: Sum,
     /// Which key.
     pub hash: KeyHash,
+}
+
+/// Names of items, as a peer wants them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Named {
+    pub(crate) entries: BTreeSet<u32>,
+    pub(crate) conflicts: BTreeSet<u32>,
 }
 
 /// The sums of a shard are not those of what it holds.
@@ -78,11 +85,13 @@ impl Store {
         complete
     }
 
-    /// What one shard holds of some buckets within the horizon, by walking it; in the order of bucket and place.
-    pub(crate) fn items(&self, shard: usize, buckets: &[Bucket], horizon: &Horizon) -> Vec<Item> {
+    /// What one shard holds of some buckets, or of all, within the horizon, by walking it; in the order of bucket and
+    /// place.
+    pub(crate) fn items(&self, shard: usize, buckets: Option<&[Bucket]>, horizon: &Horizon) -> Vec<Item> {
         let mut items = Vec::new();
-        let wanted = |bucket: Bucket, second| buckets.contains(&bucket) && horizon.holds(bucket, second);
-        if buckets.iter().any(|bucket| !bucket.is_conflicts()) {
+        let is_asked = |bucket| buckets.is_none_or(|buckets| buckets.contains(&bucket));
+        let wanted = |bucket: Bucket, second| is_asked(bucket) && horizon.holds(bucket, second);
+        if buckets.is_none_or(|buckets| buckets.iter().any(|bucket| !bucket.is_conflicts())) {
             for (key, entry) in lock(&self.sides[shard]).arena.records().map(unpack) {
                 let mut parts = Part::all(&entry).filter(|part| wanted(part.bucket, part.second)).peekable();
                 if parts.peek().is_none() {
@@ -100,7 +109,7 @@ impl Store {
                 }
             }
         }
-        if buckets.iter().any(|bucket| bucket.is_conflicts()) {
+        if buckets.is_none_or(|buckets| buckets.iter().any(|bucket| bucket.is_conflicts())) {
             self.for_each_conflict_of(shard, |conflict| {
                 let (bucket, second, digest) = self.digester.conflict(conflict);
                 if wanted(bucket, second) {
@@ -112,6 +121,28 @@ impl Store {
             });
         }
         items.sort_unstable_by_key(|item| (item.bucket, item.place, item.id));
+        items
+    }
+
+    /// What bears one of these names in one shard, whichever buckets its parts are in by now: entries, and conflicts.
+    pub(crate) fn named_items(&self, shard: usize, ids: &Named) -> Vec<Item> {
+        let mut items = Vec::new();
+        if !ids.entries.is_empty() {
+            for (key, _) in lock(&self.sides[shard]).arena.records().map(unpack) {
+                let hash = self.config.keys.key_hash(key);
+                if ids.entries.contains(&hash.0[2]) {
+                    items.push(self.item(Bucket::ENTRIES, hash, hash.0[2]));
+                }
+            }
+        }
+        if !ids.conflicts.is_empty() {
+            self.for_each_conflict_of(shard, |conflict| {
+                let id = self.conflict_id(&conflict.id);
+                if ids.conflicts.contains(&id) {
+                    items.push(self.item(Bucket::CONFLICTS, self.config.keys.key_hash(&conflict.id.key), id));
+                }
+            });
+        }
         items
     }
 
@@ -135,19 +166,9 @@ impl Store {
         }
     }
 
-    /// Appends the bodies of what `item` stands for, as a peer merges them, and says what must be reached before they
-    /// may leave (INV-8).
+    /// Appends the bodies of the entry that `item` is a part of, as a peer merges them, and says what must be reached
+    /// before they may leave (INV-8).
     pub(crate) fn item_bodies(&self, item: &Item, bodies: &mut Vec<u8>) -> Release {
-        if item.bucket.is_conflicts() {
-            self.for_each_conflict_of(self.shard_of(item.hash), |conflict| {
-                if self.conflict_id(&conflict.id) == item.id {
-                    let mut body = Vec::new();
-                    Record::Conflict(Origin::Merged, conflict.clone()).encode(&mut body);
-                    push_body(&body, bodies);
-                }
-            });
-            return Release { written: self.tail.appended(), synced: 0 };
-        }
         let Some(slot) = self.index.get(&item.hash) else { return Release::default() };
         let side = self.side(item.hash);
         let mut body = Vec::new();
@@ -158,6 +179,19 @@ impl Store {
             push_body(&body, bodies);
         });
         side.watch.seen
+    }
+
+    /// As [`Store::item_bodies`], of the conflicts of one shard that `items` stand for: in one walk over all there are.
+    pub(crate) fn conflict_bodies(&self, shard: usize, items: &[Item], bodies: &mut Vec<u8>) -> Release {
+        let wanted: BTreeSet<u32> = items.iter().map(|item| item.id).collect();
+        self.for_each_conflict_of(shard, |conflict| {
+            if wanted.contains(&self.conflict_id(&conflict.id)) {
+                let mut body = Vec::new();
+                Record::Conflict(Origin::Merged, conflict.clone()).encode(&mut body);
+                push_body(&body, bodies);
+            }
+        });
+        Release { written: self.tail.appended(), synced: 0 }
     }
 
     /// Compares the sums of one shard with those that a walk over it finds (INV-13): how many parts it holds.

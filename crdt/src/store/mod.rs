@@ -37,6 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arena::{Arena, Slot};
 pub use conflicts::ConflictPage;
+pub(crate) use digests::Named;
 pub use digests::{Item, Mismatch};
 pub use gate::Gate;
 pub use memory::{Memory, Pressure, QuotaUse};

@@ -1,5 +1,5 @@
-//! Whole states of keys, out of the map and into it: for checkpoints, for recovery from them, and for a
-//! peer that starts from nothing (S6, S7).
+//! Whole states of keys, out of the map and into it: for checkpoints and for recovery from them (S6), and for a peer that
+//! lacks them (S7).
 //!
 //! A stored record travels as it stands in the arena; what comes in is checked as if a stranger had
 //! written it, because the map relies on it ever after.
@@ -7,13 +7,12 @@
 use dashmap::Entry as IndexEntry;
 
 use super::run::{pack, unpack};
-use super::{Release, Scratch, Store, lock};
+use super::{Scratch, Store, lock};
 use crate::conflict::ConflictId;
 use crate::entry::Entry;
 use crate::hash::KeyHash;
-use crate::journal::{self, EntryRecord, Origin};
+use crate::journal::EntryRecord;
 use crate::limits;
-use crate::wire::push_body;
 
 /// A state that does not decode, or is out of bounds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,39 +86,6 @@ impl Store {
         side.watch.cells.update(&self.digester, hash, &Entry::default(), entry);
         self.account(side, before, 1, rules.of_key(key).1);
         true
-    }
-
-    /// The bodies of everything in one shard, for a peer that starts from nothing, and what must be
-    /// reached before they may leave (INV-8).
-    pub(crate) fn state_bodies(&self, shard: usize) -> (Vec<u8>, Release) {
-        let side = lock(&self.sides[shard]);
-        let kind = journal::entry_kind(Origin::Merged);
-        let (mut bodies, mut body) = (Vec::new(), Vec::new());
-        for record in side.arena.records() {
-            for_each_part(record, |part| {
-                body.clear();
-                body.push(kind);
-                body.extend_from_slice(part);
-                push_body(&body, &mut bodies);
-            });
-        }
-        (bodies, side.watch.seen)
-    }
-
-    /// As [`Store::state_bodies`], the next conflicts behind `after`, and where those after them begin, if there
-    /// are any: not all at once, there may be a million.
-    pub(crate) fn conflict_bodies(
-        &self,
-        after: Option<&ConflictId>,
-    ) -> (Vec<u8>, Release, Option<ConflictId>) {
-        let page = self.conflicts(None, after, limits::CONFLICTS_COUNT_MAX);
-        let mut bodies = Vec::new();
-        for conflict in page.conflicts {
-            let mut body = Vec::new();
-            journal::Record::Conflict(Origin::Merged, conflict).encode(&mut body);
-            push_body(&body, &mut bodies);
-        }
-        (bodies, Release { written: self.tail.appended(), synced: 0 }, page.next)
     }
 }
 

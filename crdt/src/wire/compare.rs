@@ -21,6 +21,26 @@ pub struct Exchange {
     pub shards: u32,
 }
 
+impl Exchange {
+    /// Everything is compared, whatever its age: asked for by a region that the other's log cannot feed.
+    pub fn is_of_everything(&self) -> bool {
+        self.horizon == Horizon::EVERYTHING
+    }
+}
+
+/// Which part of the answer to which question.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PartOf {
+    /// The exchange's.
+    pub nonce: u64,
+    /// Which shard.
+    pub shard: u32,
+    /// Counted from 0: one that is lost or out of order is noticed.
+    pub number: u32,
+    /// None follows.
+    pub last: bool,
+}
+
 /// Sums of some ranges of one shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct RangeSums<'a> {

@@ -144,8 +144,8 @@ path = @SOCKET@
 # renewals, releases, reads and replication go on from it: 64MiB are some 300000 completions of 100 bytes.
 # reserve_bytes = \"64MiB\"      # 1MiB to 64GiB
 # ring_bytes = \"32MiB\"         # log kept in memory for peers; one further behind reads from disk
-# Log that snapshots cover is kept for peers that are away up to this size; beyond it a peer that returns is sent
-# the whole map instead.
+# Log that snapshots cover is kept for peers that are away up to this size; beyond it a peer that returns is compared
+# with, and given what it lacks.
 # keep_bytes = \"1GiB\"          # 0B to 1024GiB
 
 [memory]

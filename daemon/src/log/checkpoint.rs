@@ -7,7 +7,7 @@
 //! manifest is replaced, and only then is anything deleted.
 //!
 //! On a full disk it gives back what it can: what is dead needs no room to go, because the next manifest's is
-//! kept allocated; and covered segments go although a peer that is away lacks them (it is sent the map).
+//! kept allocated; and covered segments go although a peer that is away lacks them (it is compared with).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -229,7 +229,7 @@ impl Rounds<'_> {
             remove(&segment.path);
             tracing::warn!(
                 path = %segment.path.display(),
-                "the disk is full: a segment goes that a peer still lacks; it will be sent the whole map instead"
+                "the disk is full: a segment goes that a peer still lacks; it will be compared with, and given what it lacks"
             );
             self.log.make_room().map_err(io::Error::other)?;
         }

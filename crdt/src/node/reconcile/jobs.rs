@@ -6,10 +6,10 @@ use crate::canary::{self, Bug};
 use crate::digest::{Bucket, Sum};
 use crate::entry::Bytes;
 use crate::limits;
-use crate::node::state::frame_len;
-use crate::store::{Item, Release, Store};
+use crate::node::send::frame_len;
+use crate::store::{Item, Named, Release, Store};
 use crate::wire::compare::{ITEM_BYTES, numbers};
-use crate::wire::{Exchange, Frame, RangeItems, RangeSums, Wanted};
+use crate::wire::{Exchange, Frame, PartOf, RangeItems, RangeSums, Wanted};
 
 /// One frame, or a few, still to be made.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub(super) enum Job {
     Differ(Exchange, VecDeque<Bucket>),
     Narrow(Exchange, u32, Vec<Bucket>),
     Items(Exchange, u32, Vec<AskedRanges>),
-    Give(Exchange, u32, Vec<(Bucket, Vec<u32>)>),
+    Give(Exchange, u32, Named),
     Repair(Repair),
 }
 
@@ -31,6 +31,8 @@ pub(super) struct AskedRanges {
 
 #[derive(Debug)]
 pub(super) struct Repair {
+    /// Of the next frame.
+    of: PartOf,
     items: VecDeque<Item>,
     /// Bodies of the items before, and what of them was sent.
     bodies: Vec<u8>,
@@ -47,6 +49,10 @@ pub(super) fn brief(store: &Store, exchange: &Exchange, sum: &Sum) -> u32 {
 }
 
 impl AskedRanges {
+    fn of_nothing(bucket: Bucket) -> Self {
+        Self { bucket, bits: 0, sums: vec![0] }
+    }
+
     /// As a decoded frame says.
     pub(super) fn of(range: &RangeSums<'_>) -> Self {
         let sums = numbers(range.sums.0).collect();
@@ -63,17 +69,13 @@ impl Job {
             Self::Narrow(exchange, shard, buckets) => (Some(narrow(store, &exchange, shard, &buckets)), None),
             Self::Items(exchange, shard, asked) => (Some(items(store, &exchange, shard, &asked)), None),
             Self::Give(exchange, shard, wanted) => {
-                let buckets: Vec<Bucket> = wanted.iter().map(|(bucket, _)| *bucket).collect();
-                let is_wanted = |item: &Item| {
-                    wanted.iter().any(|(bucket, ids)| *bucket == item.bucket && ids.contains(&item.id))
-                };
-                let held = store.items(shard as usize, &buckets, &exchange.horizon);
-                (None, Repair::of(held.into_iter().filter(is_wanted)).map(Self::Repair))
+                // A key whose claim has been replaced since its name was told stands in another bucket by now.
+                let held = store.named_items(shard as usize, &wanted);
+                Self::Repair(Repair::of(&exchange, shard, held.into_iter())).work(store)
             }
             Self::Repair(mut repair) => {
                 let frame = repair.next_frame(store);
-                let left = !repair.is_done();
-                (frame, left.then_some(Self::Repair(repair)))
+                (frame, (!repair.of.last).then_some(Self::Repair(repair)))
             }
         }
     }
@@ -140,11 +142,15 @@ fn by_range(items: &[Item], bits: u32) -> impl Iterator<Item = (u32, &[Item])> {
 }
 
 fn narrow(store: &Store, exchange: &Exchange, shard: u32, buckets: &[Bucket]) -> Vec<u8> {
-    let held = store.items(shard as usize, buckets, &exchange.horizon);
+    let whole = exchange.is_of_everything();
+    let held = store.items(shard as usize, (!whole).then_some(buckets), &exchange.horizon);
     let mut lists = Vec::new();
-    for bucket in buckets {
+    // Of everything: what is in no other bucket now may be by the time that this is answered.
+    let others = held.iter().map(|item| item.bucket).filter(|_| whole);
+    let all: BTreeSet<Bucket> = buckets.iter().copied().chain(others).collect();
+    for bucket in &all {
         let items = of_bucket(&held, *bucket);
-        let bits = bits_for(items.len());
+        let bits = if buckets.contains(bucket) { bits_for(items.len()) } else { 0 };
         let sums = range_sums(store, exchange, items, bits);
         lists.push((*bucket, bits as u8, sums.iter().flat_map(|sum| sum.to_le_bytes()).collect::<Vec<u8>>()));
     }
@@ -158,9 +164,14 @@ fn narrow(store: &Store, exchange: &Exchange, shard: u32, buckets: &[Bucket]) ->
 
 fn items(store: &Store, exchange: &Exchange, shard: u32, asked: &[AskedRanges]) -> Vec<u8> {
     let buckets: Vec<Bucket> = asked.iter().map(|asked| asked.bucket).collect();
-    let held = store.items(shard as usize, &buckets, &exchange.horizon);
+    let whole = exchange.is_of_everything();
+    let held = store.items(shard as usize, (!whole).then_some(&buckets), &exchange.horizon);
     let mut lists = Vec::new();
-    for asked in asked {
+    // Of everything: the asking side has nothing in buckets that it does not name.
+    let others: BTreeSet<Bucket> = held.iter().map(|item| item.bucket).collect();
+    let others = others.into_iter().filter(|bucket| !buckets.contains(bucket));
+    let others: Vec<AskedRanges> = others.map(AskedRanges::of_nothing).collect();
+    for asked in asked.iter().chain(&others) {
         let items = of_bucket(&held, asked.bucket);
         let ranges: BTreeMap<u32, &[Item]> = by_range(items, asked.bits).collect();
         let ours = range_sums(store, exchange, items, asked.bits);
@@ -190,7 +201,7 @@ pub(super) fn sift(
 ) -> (Option<Job>, Option<Job>) {
     let buckets: BTreeSet<Bucket> = ranges.iter().map(|range| range.bucket).collect();
     let buckets: Vec<Bucket> = buckets.into_iter().collect();
-    let held = store.items(shard as usize, &buckets, &exchange.horizon);
+    let held = store.items(shard as usize, Some(&buckets), &exchange.horizon);
     let (mut lacking, mut wanted) = (Vec::new(), BTreeMap::<Bucket, Vec<u8>>::new());
     for range in ranges {
         let bits = u32::from(range.bits);
@@ -213,23 +224,22 @@ pub(super) fn sift(
         let wanted = wanted.iter().map(|(bucket, ids)| Wanted { bucket: *bucket, ids: Bytes(ids) }).collect();
         Job::Say(Frame::Want { exchange: *exchange, shard, wanted }.encode())
     });
-    (Repair::of(lacking.into_iter()).map(Job::Repair), want)
+    let repair = || Job::Repair(Repair::of(exchange, shard, lacking.iter().copied()));
+    ((!lacking.is_empty()).then(repair), want)
 }
 
 impl Repair {
-    fn of(items: impl Iterator<Item = Item>) -> Option<Self> {
+    fn of(exchange: &Exchange, shard: u32, items: impl Iterator<Item = Item>) -> Self {
         let mut items: Vec<Item> = items.collect();
         // A key with parts in several buckets is sent whole, once.
         items.sort_unstable_by_key(|item| (item.bucket.is_conflicts(), item.hash, item.id));
         items.dedup_by_key(|item| (item.bucket.is_conflicts(), item.hash, item.id));
         let items = VecDeque::from(items);
-        (!items.is_empty()).then(|| Self { items, bodies: Vec::new(), at: 0, release: Release::default() })
+        let of = PartOf { nonce: exchange.nonce, shard, number: 0, last: false };
+        Self { of, items, bodies: Vec::new(), at: 0, release: Release::default() }
     }
 
-    fn is_done(&self) -> bool {
-        self.items.is_empty() && self.at == self.bodies.len()
-    }
-
+    /// The next part, if it may leave. The last one may be empty: what was wanted may have died meanwhile.
     fn next_frame(&mut self, store: &Store) -> Option<Vec<u8>> {
         if self.at == self.bodies.len() {
             self.bodies.clear();
@@ -237,16 +247,24 @@ impl Repair {
             while self.bodies.len() < limits::FRAME_BYTES_TARGET
                 && let Some(item) = self.items.pop_front()
             {
-                self.release.join(store.item_bodies(&item, &mut self.bodies));
+                if item.bucket.is_conflicts() {
+                    // They stand behind all entries.
+                    let conflicts: Vec<Item> = std::iter::once(item).chain(self.items.drain(..)).collect();
+                    let shard = self.of.shard as usize;
+                    self.release.join(store.conflict_bodies(shard, &conflicts, &mut self.bodies));
+                } else {
+                    self.release.join(store.item_bodies(&item, &mut self.bodies));
+                }
             }
         }
-        // It may have died meanwhile.
-        if self.at == self.bodies.len() || !store.tail().may_release(&self.release) {
+        if !store.tail().may_release(&self.release) {
             return None;
         }
-        let upto = self.at + frame_len(&self.bodies[self.at..]);
-        let frame = Frame::Repair { bodies: Bytes(&self.bodies[self.at..upto]) }.encode();
-        self.at = upto;
+        let from = self.at;
+        self.at += frame_len(&self.bodies[from..]);
+        self.of.last = self.items.is_empty() && self.at == self.bodies.len();
+        let frame = Frame::Repair { of: self.of, bodies: Bytes(&self.bodies[from..self.at]) }.encode();
+        self.of.number += 1;
         Some(frame)
     }
 }

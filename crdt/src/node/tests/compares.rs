@@ -190,10 +190,10 @@ fn many_differences_cost_little_more_than_they_are() {
 #[test]
 fn comparisons_that_fit_nothing_are_refused() {
     use crate::digest::{Bucket, Horizon};
-    use crate::wire::{Exchange, RangeItems, RangeSums, Wanted};
+    use crate::wire::{Exchange, PartOf, RangeItems, RangeSums, Wanted};
     let mut cluster = met(2, &Settings::default());
     give(&mut cluster, B, (0..10).map(|n| format!("b:{n}")), 60_000);
-    let horizon = Horizon { before_s: u64::MAX, alive_ms: 0 };
+    let horizon = Horizon::EVERYTHING;
     let exchange = Exchange { nonce: 7, horizon, shards: 4 };
     let other = Exchange { shards: 8, ..exchange };
     let (bucket, nonce) = (Bucket(u64::MAX), 7);
@@ -201,6 +201,7 @@ fn comparisons_that_fit_nothing_are_refused() {
     let wide = vec![RangeSums { bucket, bits: 200, sums: Bytes(&[0; 32]) }];
     let outside = vec![RangeItems { bucket, bits: 1, range: 2, items: Bytes(&[]) }];
     let odd = vec![Wanted { bucket, ids: Bytes(&[1, 2, 3]) }];
+    let of = PartOf { nonce: 7, shard: 0, number: 0, last: true };
     let refused = [
         Frame::Narrow { exchange, shard: 4, ranges: Vec::new() },
         Frame::Narrow { exchange: other, shard: 0, ranges: Vec::new() },
@@ -209,7 +210,7 @@ fn comparisons_that_fit_nothing_are_refused() {
         Frame::Items { nonce, shard: 0, ranges: outside },
         Frame::Want { exchange, shard: 0, wanted: odd },
         Frame::Want { exchange, shard: 9, wanted: Vec::new() },
-        Frame::Repair { bodies: Bytes(&[1, 0, 0, 0, 250]) },
+        Frame::Repair { of, bodies: Bytes(&[1, 0, 0, 0, 250]) },
     ];
     let before = cluster.replicas[B].store.digest(T0);
     for frame in refused {

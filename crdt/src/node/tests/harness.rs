@@ -129,7 +129,8 @@ impl Replica {
             catch_up_wait_ms: with.catch_up_wait_ms,
             reach_wait_ms: with.reach_wait_ms,
             alone: with.alone,
-            pace: ComparePace::default(),
+            // Frames are lost here as no transport loses them: what waits for one must not wait long.
+            pace: ComparePace { patience_ms: 1_000, ..ComparePace::default() },
         };
         let node = Node::new(config, memory, &store, with.wall_ms);
         let mut replica = Self {
@@ -390,7 +391,7 @@ impl Cluster {
     fn check_leaving(&mut self, from: usize, to: usize, frame: &[u8]) {
         let sender = &self.replicas[from];
         match Frame::decode(frame).expect("our own frames decode") {
-            Frame::Records { bodies, .. } => {
+            Frame::Records { bodies, .. } | Frame::Repair { bodies, .. } => {
                 for body in Bodies::new(bodies) {
                     let Ok(Record::Entry(_, read)) = Record::decode(body) else { continue };
                     let entry = read.entry.unpack().expect("its own");
@@ -399,8 +400,6 @@ impl Cluster {
                     assert!(held, "region {} sent what is not durable with it", sender.region.0);
                 }
             }
-            // Of a walk over the map only its last frame speaks of a place in the log.
-            Frame::Ack { upto, resend: false } if upto.epoch.0 == 0 => self.acks_seen += 1,
             Frame::Ack { upto, resend: false } => {
                 self.acks_seen += 1;
                 let receiver = &self.replicas[to];

@@ -221,7 +221,7 @@ impl Pair {
 
 fn count(frame: &[u8], cost: &mut Cost) {
     match Frame::decode(frame).expect("our own frames") {
-        Frame::Repair { bodies } => {
+        Frame::Repair { bodies, .. } => {
             cost.bytes += frame.len();
             cost.entry_bytes += Bodies::new(bodies).map(<[u8]>::len).sum::<usize>();
         }
