@@ -4,11 +4,11 @@ use crate::policy::KeyTime;
 
 /// When the key says it was made, Unix milliseconds; `None` where it says nothing readable.
 pub(super) fn born_ms(key: &[u8], kind: KeyTime) -> Option<u64> {
-    let id = key.rsplit(|&byte| byte == b':').next()?;
+    let id = || key.rsplit(|&byte| byte == b':').next();
     match kind {
         KeyTime::None => None,
-        KeyTime::UuidV7 => uuid_v7_ms(id),
-        KeyTime::Ulid => ulid_ms(id),
+        KeyTime::UuidV7 => uuid_v7_ms(id()?),
+        KeyTime::Ulid => ulid_ms(id()?),
     }
 }
 
