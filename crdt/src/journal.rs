@@ -107,7 +107,7 @@ impl<'a> Record<'a> {
         match self {
             Self::Entry(origin, entry) => {
                 out.push(entry_kind(*origin));
-                postcard_onto(entry, out);
+                entry.encode(out);
             }
             Self::Conflict(origin, conflict) => {
                 out.push(match origin {
@@ -140,8 +140,8 @@ impl<'a> Record<'a> {
     pub fn decode(body: &'a [u8]) -> Result<Self, MalformedRecord> {
         let (&kind, payload) = body.split_first().ok_or(MalformedRecord::Payload)?;
         Ok(match kind {
-            KIND_ENTRY_OWN => Self::Entry(Origin::Own, whole(payload)?),
-            KIND_ENTRY_MERGED => Self::Entry(Origin::Merged, whole(payload)?),
+            KIND_ENTRY_OWN => Self::Entry(Origin::Own, whole_entry(payload)?),
+            KIND_ENTRY_MERGED => Self::Entry(Origin::Merged, whole_entry(payload)?),
             KIND_CONFLICT_OWN => Self::Conflict(Origin::Own, whole(payload)?),
             KIND_CONFLICT_MERGED => Self::Conflict(Origin::Merged, whole(payload)?),
             KIND_CURSOR => {
@@ -170,15 +170,38 @@ pub fn streamed(body: &[u8]) -> Option<Origin> {
 
 /// Appends one framed record whose body is `kind` and `payload`.
 pub(crate) fn append_framed(kind: u8, payload: &[u8], out: &mut Vec<u8>) {
-    let len = (payload.len() + 1) as u32;
-    let len_bytes = len.to_le_bytes();
-    let crc = crc32c::crc32c_append(crc32c::crc32c_append(crc32c::crc32c(&len_bytes), &[kind]), payload);
+    let len = ((payload.len() + 1) as u32).to_le_bytes();
     out.reserve(RECORD_HEADER_BYTES + payload.len() + 1);
-    out.extend_from_slice(&len_bytes);
-    out.extend_from_slice(&crc.to_le_bytes());
-    out.push(kind);
+    let at = out.len();
+    // One append: the sum's place is filled once the body stands behind it in one piece.
+    out.extend_from_slice(&[len[0], len[1], len[2], len[3], 0, 0, 0, 0, kind]);
     out.extend_from_slice(payload);
+    let (header, body) = out[at..].split_at_mut(RECORD_HEADER_BYTES);
+    header[4..].copy_from_slice(&sum(len, body).to_le_bytes());
 }
+
+/// The CRC over a record's length and body.
+fn sum(len: [u8; 4], body: &[u8]) -> u32 {
+    // Four steps through a table: a call of the library costs more than that before it looks at a byte.
+    let of_len = len.iter().fold(!0u32, |crc, byte| CRC_TABLE[usize::from(crc as u8 ^ byte)] ^ crc >> 8);
+    crc32c::crc32c_append(!of_len, body)
+}
+
+/// CRC-32C of single bytes.
+const CRC_TABLE: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        let (mut crc, mut bit) = (byte as u32, 0);
+        while bit < 8 {
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
 
 /// The newest record of which whole marks in `bytes` say that it was synced; 0 where there is none. Looks at
 /// every offset, because what stands before may be damaged.
@@ -285,7 +308,7 @@ impl<'a> Records<'a> {
             return Err(End::Broken);
         }
         let body = &after[..len];
-        if crc32c::crc32c_append(crc32c::crc32c(&header[..4]), body) != u32_at(header, 4) {
+        if sum([header[0], header[1], header[2], header[3]], body) != u32_at(header, 4) {
             return Err(End::Broken);
         }
         self.at += RECORD_HEADER_BYTES + len;
@@ -449,6 +472,13 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+fn whole_entry(payload: &[u8]) -> Result<EntryRecord<'_>, MalformedRecord> {
+    match EntryRecord::take(payload) {
+        Some((record, [])) => Ok(record),
+        _ => Err(MalformedRecord::Payload),
+    }
 }
 
 fn whole<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, MalformedRecord> {

@@ -177,6 +177,7 @@ fn every_example_is_what_the_encoder_writes() {
     check("record-1-claim", &entry(Origin::Own, &held));
     check("record-1-settled", &entry(Origin::Own, &settled));
     check("record-2-general", &entry(Origin::Merged, &general));
+    check("record-1-completed", &entry(Origin::Own, &Entry::of_outcome(outcome(3))));
     check("record-3-conflict", &body(&Record::Conflict(Origin::Own, conflict())));
     check("record-5-cursor", &body(&Record::Cursor(RegionId(300), cursor)));
     check("record-6-ceiling", &body(&Record::Ceiling(T0 + 3_000)));

@@ -70,6 +70,11 @@ fn settled() -> Entry<'static> {
     Entry::of_attempt(claim(3, 1)).join(&Entry::of_outcome(own))
 }
 
+/// What a completion adds: its outcome alone.
+fn completed() -> Entry<'static> {
+    Entry::of_outcome(Outcome { compensated: true, ..outcome(&claim(3, 1), 3) })
+}
+
 /// A takeover, a release, a foreign completion with every flag, a forget.
 fn general() -> Entry<'static> {
     let abandoned = Attempt { abandoned_lease: T0 + 30_000, ..claim(1, 0) };
@@ -130,10 +135,12 @@ fn record(name: &str, golden: &[u8], value: &Record<'_>) {
 #[test]
 fn records_of_every_kind() {
     let (held, settled, general) = (Entry::of_attempt(claim(3, 1)), settled(), general());
+    let completed = completed();
     let entry = |origin, entry| Record::Entry(origin, entry_record(entry));
     record("entry-claim", &golden!("record-entry-claim"), &entry(Origin::Own, &held));
     record("entry-settled", &golden!("record-entry-settled"), &entry(Origin::Own, &settled));
     record("entry-general", &golden!("record-entry-general"), &entry(Origin::Own, &general));
+    record("entry-completed", &golden!("record-entry-completed"), &entry(Origin::Own, &completed));
     record("entry-merged", &golden!("record-entry-merged"), &entry(Origin::Merged, &held));
     let own = Record::Conflict(Origin::Own, conflict(false));
     record("conflict", &golden!("record-conflict"), &own);
@@ -157,11 +164,13 @@ fn entries_of_every_form() {
             Packed::Claim(_) => "claim",
             Packed::Settled(..) => "settled",
             Packed::General(_) => "general",
+            Packed::Completed(_) => "completed",
         }
     };
     assert_eq!(form(&golden!("record-entry-claim"), &Entry::of_attempt(claim(3, 1))), "claim");
     assert_eq!(form(&golden!("record-entry-settled"), &settled()), "settled");
     assert_eq!(form(&golden!("record-entry-general"), &general()), "general");
+    assert_eq!(form(&golden!("record-entry-completed"), &completed()), "completed");
 }
 
 #[test]

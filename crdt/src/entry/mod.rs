@@ -10,6 +10,7 @@
 //!
 //! Must never: read a clock in a join, keep more than [`limits::OUTCOMES_JOINED_MAX`] outcomes.
 
+mod bytes;
 mod few;
 mod pack;
 mod winner;

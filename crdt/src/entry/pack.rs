@@ -1,9 +1,10 @@
 //! Entries as bytes: the same in the map, in the log and on the wire, so that a claim is encoded
 //! once (postcard).
 //!
-//! Almost every entry has one attempt and at most one outcome, its own: those two cases have
-//! variants of their own ([`Packed::Claim`], [`Packed::Settled`]) that say nothing twice. Times are
-//! stored as differences from the claim's stamp, which makes them 3 to 5 bytes instead of 9.
+//! Almost every entry has one attempt and at most one outcome, its own, and almost every delta is one
+//! of the two: those cases have variants of their own ([`Packed::Claim`], [`Packed::Settled`],
+//! [`Packed::Completed`]) that say nothing twice. Times are stored as differences from the claim's
+//! stamp, which makes them 3 to 5 bytes instead of 9. [`super::bytes`] writes and reads these forms.
 //!
 //! Variants and fields are append-only: golden bytes in `tests/golden.rs` pin every released form.
 //!
@@ -68,34 +69,51 @@ pub enum Packed<'a> {
     Settled(#[serde(borrow)] PackedAttempt<'a>, OwnOutcome<'a>),
     /// Anything.
     General(#[serde(borrow)] PackedGeneral<'a>),
+    /// One outcome and nothing else, completed where it was claimed: what a completion adds.
+    Completed(#[serde(borrow)] PackedCompletion<'a>),
 }
 
 #[doc(hidden)]
 #[derive(Serialize, Deserialize, Debug)]
 pub struct PackedAttempt<'a> {
-    stamp: u64,
-    region: u16,
-    incarnation: u32,
-    phase: u8,
-    lease_ms: u64,
+    pub(super) stamp: u64,
+    pub(super) region: u16,
+    pub(super) incarnation: u32,
+    pub(super) phase: u8,
+    pub(super) lease_ms: u64,
     /// 0: never taken over; else one more than the abandoned lease's distance from the stamp.
-    abandoned: u64,
-    expires_ms: u64,
+    pub(super) abandoned: u64,
+    pub(super) expires_ms: u64,
     #[serde(borrow)]
-    fingerprint: Bytes<'a>,
+    pub(super) fingerprint: Bytes<'a>,
     #[serde(borrow)]
-    claimant: Bytes<'a>,
+    pub(super) claimant: Bytes<'a>,
     #[serde(borrow)]
-    note: Bytes<'a>,
+    pub(super) note: Bytes<'a>,
 }
 
 #[doc(hidden)]
 #[derive(Serialize, Deserialize, Debug)]
 pub struct OwnOutcome<'a> {
-    completed_after: u64,
-    flags: u8,
+    pub(super) completed_after: u64,
+    pub(super) flags: u8,
     #[serde(borrow)]
-    bytes: Bytes<'a>,
+    pub(super) bytes: Bytes<'a>,
+}
+
+#[doc(hidden)]
+#[derive(Serialize, Deserialize, Debug)]
+pub struct PackedCompletion<'a> {
+    pub(super) stamp: u64,
+    pub(super) region: u16,
+    pub(super) incarnation: u32,
+    pub(super) completed_after: u64,
+    pub(super) flags: u8,
+    pub(super) expires_ms: u64,
+    #[serde(borrow)]
+    pub(super) fingerprint: Bytes<'a>,
+    #[serde(borrow)]
+    pub(super) bytes: Bytes<'a>,
 }
 
 #[doc(hidden)]
@@ -141,6 +159,12 @@ impl<'a> Packed<'a> {
                 _ => {}
             }
         }
+        if let ([], [outcome]) = (&entry.attempts[..], &entry.outcomes[..])
+            && entry.forgotten == Stamp::ZERO
+            && is_at_home(outcome)
+        {
+            return Self::Completed(pack_completion(outcome));
+        }
         Self::General(PackedGeneral {
             forgotten: entry.forgotten.bits(),
             attempts: entry.attempts.iter().map(pack_attempt).collect(),
@@ -159,14 +183,19 @@ impl<'a> Packed<'a> {
                 Ok(entry)
             }
             Self::General(general) => unpack_general(general),
+            Self::Completed(completion) => unpack_completion(completion).map(Entry::of_outcome),
         }
     }
 }
 
+/// Completed where it was claimed.
+fn is_at_home(outcome: &Outcome<'_>) -> bool {
+    (outcome.region, outcome.incarnation) == (outcome.claim.region, outcome.claim.incarnation)
+}
+
 fn is_own(attempt: &Attempt<'_>, outcome: &Outcome<'_>) -> bool {
     outcome.claim == attempt.id
-        && outcome.region == attempt.id.region
-        && outcome.incarnation == attempt.id.incarnation
+        && is_at_home(outcome)
         && outcome.fingerprint == attempt.fingerprint
         && outcome.expires_at == attempt.expires_at
 }
@@ -194,6 +223,19 @@ fn pack_own<'p>(outcome: &'p Outcome<'_>) -> OwnOutcome<'p> {
     OwnOutcome {
         completed_after: completed_after(outcome),
         flags: flags(outcome),
+        bytes: Bytes(outcome.bytes),
+    }
+}
+
+fn pack_completion<'p>(outcome: &'p Outcome<'_>) -> PackedCompletion<'p> {
+    PackedCompletion {
+        stamp: outcome.claim.stamp.bits(),
+        region: outcome.region.0,
+        incarnation: outcome.incarnation.0,
+        completed_after: completed_after(outcome),
+        flags: flags(outcome),
+        expires_ms: outcome.expires_at.wrapping_sub(outcome.claim.stamp.ms()),
+        fingerprint: pack_fingerprint(outcome.fingerprint.as_ref()),
         bytes: Bytes(outcome.bytes),
     }
 }
@@ -265,6 +307,25 @@ fn unpack_own<'a>(attempt: &Attempt<'a>, own: &OwnOutcome<'a>) -> Result<Outcome
             expires_at: attempt.expires_at,
         },
         own.flags,
+    )
+}
+
+fn unpack_completion<'a>(packed: &PackedCompletion<'a>) -> Result<Outcome<'a>, MalformedEntry> {
+    let stamp = Stamp::from_bits(packed.stamp);
+    let (region, incarnation) = (RegionId(packed.region), Incarnation(packed.incarnation));
+    checked_outcome(
+        Outcome {
+            claim: ClaimId { stamp, region, incarnation },
+            completed: Stamp::from_bits(packed.stamp.wrapping_add(packed.completed_after)),
+            region,
+            incarnation,
+            majority: packed.flags & FLAG_MAJORITY != 0,
+            compensated: packed.flags & FLAG_COMPENSATED != 0,
+            fingerprint: unpack_fingerprint(packed.fingerprint)?,
+            bytes: packed.bytes.0,
+            expires_at: stamp.ms().wrapping_add(packed.expires_ms),
+        },
+        packed.flags,
     )
 }
 

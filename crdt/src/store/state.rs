@@ -57,7 +57,7 @@ impl Store {
         visit: impl FnOnce(&Entry<'_>),
         listed: &mut impl FnMut(ConflictId),
     ) -> Result<(), MalformedState> {
-        let Ok((read, [])) = postcard::take_from_bytes::<EntryRecord<'_>>(record) else {
+        let Some((read, [])) = EntryRecord::take(record) else {
             return Err(MalformedState);
         };
         let entry = read.entry.unpack().map_err(|_| MalformedState)?;

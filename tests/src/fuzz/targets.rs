@@ -40,6 +40,7 @@ pub fn record(body: &[u8]) -> u64 {
         Packed::Claim(_) => 0,
         Packed::Settled(..) => 1,
         Packed::General(_) => 2,
+        Packed::Completed(_) => 3,
     };
     match entry.entry.unpack() {
         Ok(entry) => {

@@ -4,20 +4,28 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::parts::{attempt, honest, joined, outcome, wild};
-use crate::journal::postcard_onto;
+use crate::journal::{EntryRecord, postcard_onto};
 
+/// The record of an entry of the empty key: a length of 0, then the entry.
 fn bytes(entry: &Entry<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    postcard_onto(&Packed::of(entry), &mut out);
+    EntryRecord::of(b"", entry).encode(&mut out);
     out
 }
 
-/// What the bytes say, if they are one whole entry.
+/// What the bytes say, if they are one whole record.
 fn read(bytes: &[u8]) -> Result<Entry<'_>, MalformedEntry> {
-    match postcard::take_from_bytes::<Packed<'_>>(bytes) {
-        Ok((packed, [])) => packed.unpack(),
+    match EntryRecord::take(bytes) {
+        Some((record, [])) => record.entry.unpack(),
         _ => Err(MalformedEntry::Encoding),
     }
+}
+
+/// Read by hand and read by postcard, to be compared.
+fn both_ways(bytes: &[u8]) -> [String; 2] {
+    let by_hand = EntryRecord::take(bytes);
+    let by_postcard = postcard::take_from_bytes::<EntryRecord<'_>>(bytes).ok();
+    [format!("{by_hand:?}"), format!("{by_postcard:?}")]
 }
 
 /// What was accepted keeps every bound, and has one encoding from then on.
@@ -50,6 +58,30 @@ proptest! {
         if let Ok(entry) = read(&bytes) {
             holds_its_bounds(&entry)?;
         }
+        let [by_hand, by_postcard] = both_ways(&bytes);
+        prop_assert_eq!(by_hand, by_postcard);
+    }
+
+    /// The forms written by hand are postcard's, byte for byte: whoever knows one reads the other.
+    #[test]
+    fn what_is_written_by_hand_is_what_postcard_writes(
+        parts in prop_oneof![honest(1), honest(2), wild(2)],
+        completion in any::<bool>(),
+        lengths in (0usize..200, 0usize..300),
+    ) {
+        let mut entry = joined(&parts);
+        if completion {
+            entry.attempts = Few::None;
+        }
+        let (key, note): (Vec<u8>, &'static [u8]) = (vec![b'k'; lengths.0], vec![b'n'; lengths.1].leak());
+        entry.attempts.iter_mut().for_each(|attempt| attempt.note = note);
+        entry.outcomes.iter_mut().for_each(|outcome| outcome.bytes = note);
+        let record = EntryRecord::of(&key, &entry);
+        let (mut by_hand, mut by_postcard) = (vec![7], vec![7]);
+        record.encode(&mut by_hand);
+        postcard_onto(&record, &mut by_postcard);
+        prop_assert_eq!(&by_hand, &by_postcard);
+        prop_assert_eq!(&both_ways(&by_hand[1..])[0], &format!("{:?}", Some((record, &[0u8; 0]))));
     }
 
     /// Damage to a real encoding reaches deeper than noise does.
@@ -61,6 +93,8 @@ proptest! {
         if let Ok(entry) = read(&bytes) {
             holds_its_bounds(&entry)?;
         }
+        let [by_hand, by_postcard] = both_ways(&bytes);
+        prop_assert_eq!(by_hand, by_postcard);
     }
 }
 
@@ -72,6 +106,9 @@ fn the_common_shapes_have_their_small_forms() {
     let settled = only.clone().join(&Entry::of_outcome(own));
     assert!(matches!(Packed::of(&only), Packed::Claim(_)));
     assert!(matches!(Packed::of(&settled), Packed::Settled(..)));
+    assert!(matches!(Packed::of(&Entry::of_outcome(own)), Packed::Completed(_)));
+    let elsewhere = Entry::of_outcome(Outcome { region: RegionId(2), ..own });
+    assert!(matches!(Packed::of(&elsewhere), Packed::General(_)));
     for other in [
         Outcome { region: RegionId(2), ..own },
         Outcome { incarnation: Incarnation(2), ..own },
@@ -133,8 +170,8 @@ fn unknown_flags_and_phases_are_refused() {
     let claim = attempt(1, 1, 5);
     let settled = Entry::of_attempt(claim).join(&Entry::of_outcome(outcome(claim.id, 1, 9)));
     let bytes = bytes(&settled);
-    // variant, stamp (varint of 5 << 16), region, incarnation, phase
-    let phase_at = 1 + 3 + 1 + 1;
+    // key, variant, stamp (varint of 5 << 16), region, incarnation, phase
+    let phase_at = 1 + 1 + 3 + 1 + 1;
     assert_eq!(bytes[phase_at], Phase::Held as u8);
     let flags_at = bytes.len() - 1 - b"done".len() - 1;
     assert_eq!(bytes[flags_at], 0);
@@ -147,4 +184,45 @@ fn unknown_flags_and_phases_are_refused() {
         assert!(read(&with(last_known)).is_ok());
         assert_eq!(read(&with(first_unknown)), Err(MalformedEntry::Encoding));
     }
+}
+
+/// What replication sends beside key and outcome, lengths included. The completion's own form came when it took 39:
+/// region and incarnation stood twice, beside an empty list and the length of another.
+#[test]
+fn a_claim_and_its_completion_say_little_beside_key_and_outcome() {
+    let (key, outcome_bytes) = ([b'k'; 36], [b'o'; 200]);
+    let now_ms = 1_800_000_000_000;
+    let id = ClaimId {
+        stamp: Stamp::from_parts(now_ms, 3),
+        region: RegionId(3),
+        incarnation: Incarnation(28_000_000),
+    };
+    let claim = Attempt {
+        id,
+        lease_until: now_ms + 30_000,
+        expires_at: now_ms + 86_400_000,
+        fingerprint: None,
+        claimant: b"",
+        note: b"",
+        ..attempt(1, 1, 1)
+    };
+    let completion = Outcome {
+        claim: id,
+        completed: Stamp::from_parts(now_ms + 250, 7),
+        region: id.region,
+        incarnation: id.incarnation,
+        fingerprint: None,
+        bytes: &outcome_bytes,
+        expires_at: claim.expires_at,
+        majority: false,
+        compensated: false,
+    };
+    let sent = |entry: Entry<'_>| {
+        let (mut body, mut bodies) = (vec![1], Vec::new());
+        EntryRecord::of(&key, &entry).encode(&mut body);
+        crate::wire::push_body(&body, &mut bodies);
+        bodies.len()
+    };
+    assert_eq!(sent(Entry::of_attempt(claim)) - key.len(), 30);
+    assert_eq!(sent(Entry::of_outcome(completion)) - key.len() - outcome_bytes.len(), 31);
 }
