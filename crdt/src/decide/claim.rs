@@ -120,7 +120,8 @@ fn grant<'e>(entry: &Entry<'e>, delta: Entry<'e>, claim: &Claim<'e>, context: &C
         expires_at,
     };
     // Through the join, because our own slot may be among the abandoned: the newer claim replaces it.
-    let delta = delta.join(&Entry::of_attempt(attempt));
+    let claimed = Entry::of_attempt(attempt);
+    let delta = if delta.is_empty() { claimed } else { delta.join(&claimed) };
     Decision::write(granted(claim.key, &attempt, context), delta)
 }
 

@@ -39,10 +39,17 @@ pub(super) fn complete<'e>(
     };
     if let (true, Winner::Settled(winner)) = (entry.outcomes.len() >= limits::OUTCOMES_MAX, entry.winner()) {
         let loser = overflowing(key, &outcome, winner, context);
-        return Decision { reply: superseded_by(winner, token), delta: None, loser: Some(loser) };
+        return Decision { reply: superseded_by(winner, token), delta: None, loser: Some(Box::new(loser)) };
     }
-    let joined = entry.clone().join(&Entry::of_outcome(outcome));
-    Decision::write(completion_reply(&joined, &outcome), Entry::of_outcome(outcome))
+    let delta = Entry::of_outcome(outcome);
+    // The common case: the only outcome, of a claim that is known. Joined in, it wins and changes nothing else.
+    let only = entry.outcomes.is_empty() && entry.attempts.iter().any(|attempt| attempt.id == token.id);
+    let reply = if only {
+        completed(entry, &outcome)
+    } else {
+        completion_reply(&entry.clone().join(&delta), &outcome)
+    };
+    Decision::write(reply, delta)
 }
 
 /// The answer for an outcome that is part of `entry`: the same, however often it is asked (S4.2).
@@ -58,6 +65,11 @@ fn completion_reply<'e>(entry: &Entry<'e>, outcome: &Outcome<'e>) -> Reply<'e> {
             region: Some(winner.region),
         };
     }
+    completed(entry, outcome)
+}
+
+/// The answer for an outcome that wins.
+fn completed<'e>(entry: &Entry<'e>, outcome: &Outcome<'e>) -> Reply<'e> {
     let (completed_at, region) = (outcome.completed.ms(), outcome.region);
     // Another claim is live, or took over: both may have run (S4.2).
     let contested = entry.counting_attempts().any(|attempt| {

@@ -62,7 +62,7 @@ pub struct Decision<'e> {
     /// What is written; `None` for answers that change nothing.
     pub delta: Option<Entry<'e>>,
     /// A loser for whose bytes the entry has no room (S3).
-    pub loser: Option<Conflict>,
+    pub loser: Option<Box<Conflict>>,
 }
 
 impl<'e> Decision<'e> {

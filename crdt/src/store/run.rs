@@ -7,7 +7,7 @@ use super::memory::{Rules, Used};
 use super::{Release, Side, Store, Ticket, Watch};
 use crate::conflict::{self, ConflictId};
 use crate::decide::{Context, Decision, decide};
-use crate::entry::{Bytes, Entry, Packed};
+use crate::entry::Entry;
 use crate::hash::KeyHash;
 use crate::ids::Lsn;
 use crate::journal::{self, EntryRecord, Origin, Record};
@@ -66,7 +66,8 @@ impl Store {
                 let Side { arena, watch } = side;
                 let ran = operation.decide((&*arena, 0), watch, &Entry::default(), scratch, emit);
                 if ran.wrote {
-                    vacant.insert(arena.insert(&scratch.state));
+                    // The common case: the delta is the state.
+                    vacant.insert(arena.insert(&scratch.delta));
                     self.account(side, before, 1, used);
                 }
                 ran.ran
@@ -192,7 +193,7 @@ struct Decided {
 }
 
 impl Operation<'_, '_> {
-    /// Decides, emits, logs the delta, and leaves the new state in `scratch.state` if there is one. `stored`
+    /// Decides, emits, logs the delta, and leaves the new state, if there is one, as [`Self::write`] says. `stored`
     /// is where the key's record of so many bytes is (0: none yet).
     fn decide(
         &self,
@@ -235,14 +236,14 @@ impl Operation<'_, '_> {
         emit(&reply);
         let durable = self.durable();
         if let Some(loser) = loser
-            && let Some(lsn) = store.list_conflict(loser, Origin::Own)
+            && let Some(lsn) = store.list_conflict(*loser, Origin::Own)
         {
             watch.seen.join(release(lsn, durable));
         }
         let Some(delta) = delta else {
             return unwritten(Ran::Replied(seen(watch, durable, 0)));
         };
-        let lsn = self.write(watch, entry, &delta, scratch);
+        let lsn = self.write(watch, (entry, stored.1), &delta, scratch);
         Decided { ran: Ran::Replied(seen(watch, durable, lsn)), wrote: true }
     }
 
@@ -252,18 +253,23 @@ impl Operation<'_, '_> {
         self.store.bound_reached(self.rules, ruled, arena, lengths)
     }
 
-    /// `delta` is packed in `scratch.delta` already.
-    fn write(&self, watch: &mut Watch, entry: &Entry<'_>, delta: &Entry<'_>, scratch: &mut Scratch) -> Lsn {
+    /// `delta` is packed in `scratch.delta` already; without a stored record that is the state, else the state is
+    /// left in `scratch.state`.
+    fn write(
+        &self,
+        watch: &mut Watch,
+        (entry, stored_len): (&Entry<'_>, usize),
+        delta: &Entry<'_>,
+        scratch: &mut Scratch,
+    ) -> Lsn {
         let store = self.store;
         let key = self.request.key();
         let durable = self.durable();
         let kind = journal::entry_kind(Origin::Own);
         let lsn = store.tail.append(kind, &scratch.delta, delta.dies_at_ms(), durable);
         watch.seen.join(release(lsn, durable));
-        if entry.is_empty() {
-            // The common case: the delta is the state.
-            scratch.state.clear();
-            scratch.state.extend_from_slice(&scratch.delta);
+        if stored_len == 0 {
+            // The delta is the state, and stands packed.
             watch.cells.update(&store.digester, self.hash, entry, delta);
         } else {
             let union = entry.clone().union(delta);
@@ -332,14 +338,14 @@ pub(super) fn stored<'a>(record: &'a [u8], key: &[u8]) -> Option<Entry<'a>> {
 
 /// Key and entry of a record of the map.
 pub(super) fn unpack(record: &[u8]) -> (&[u8], Entry<'_>) {
-    let read: EntryRecord<'_> = postcard::from_bytes(record).expect("the map holds what pack() wrote");
+    let (read, _) = EntryRecord::take(record).expect("the map holds what pack() wrote");
     (read.key.0, read.entry.unpack().expect("the map holds checked entries"))
 }
 
 /// The record of `key` and `entry`.
 pub(super) fn pack(key: &[u8], entry: &Entry<'_>, out: &mut Vec<u8>) {
     out.clear();
-    journal::postcard_onto(&EntryRecord { key: Bytes(key), entry: Packed::of(entry) }, out);
+    EntryRecord::of(key, entry).encode(out);
 }
 
 impl Store {
