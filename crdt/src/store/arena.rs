@@ -52,6 +52,8 @@ pub(super) struct Arena {
     vacant: Vec<u32>,
     /// Heads of the lists of free places, by their units.
     free: Vec<u32>,
+    /// Places in these lists. Mostly none: then nobody looks at the heads, which lie elsewhere in memory.
+    free_places: u32,
     large: Vec<Option<Box<[u8]>>>,
     large_free: Vec<u32>,
     /// Bytes of all pages, free places and unused ends included.
@@ -98,7 +100,7 @@ impl Arena {
         }
         let units = units_of(len);
         let open = self.open.is_some_and(|open| self.pages[open as usize].room() as usize >= units);
-        open || self.free.iter().skip(units).any(|head| *head != NONE)
+        open || self.free_places > 0 && self.free.iter().skip(units).any(|head| *head != NONE)
     }
 
     /// Stores `record` and says where.
@@ -225,6 +227,9 @@ impl Arena {
 
     /// A free place of exactly so many units.
     fn take_free(&mut self, units: usize) -> Option<Slot> {
+        if self.free_places == 0 {
+            return None;
+        }
         let slot = *self.free.get(units)?;
         if slot == NONE {
             return None;
@@ -319,6 +324,7 @@ impl Arena {
     }
 
     fn link(&mut self, slot: Slot, units: usize) {
+        self.free_places += 1;
         if self.free.len() <= units {
             self.free.resize(units + 1, NONE);
         }
@@ -330,6 +336,7 @@ impl Arena {
     }
 
     fn unlink(&mut self, slot: Slot) {
+        self.free_places -= 1;
         let (page, at) = place(slot);
         let page = &self.pages[page];
         let (next, previous) = (page.next(at), page.previous(at));

@@ -74,6 +74,7 @@ fn recount(arena: &Arena) {
         }
     }
     assert_eq!(listed, free);
+    assert_eq!(arena.free_places as usize, free.len());
     assert_eq!((arena.page_bytes, arena.small_live), (page_bytes, small_live));
     let large: Vec<usize> = arena.large.iter().flatten().map(|record| record.len()).collect();
     assert_eq!(arena.large_live, large.iter().sum::<usize>());
