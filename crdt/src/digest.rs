@@ -21,9 +21,8 @@
 #[cfg(test)]
 mod tests;
 
-use siphasher::sip128::{Hasher128, SipHasher13};
+use siphasher::sip128::SipHasher13;
 use std::collections::BTreeMap;
-use std::hash::Hasher;
 
 use serde::{Deserialize, Serialize};
 
@@ -90,9 +89,8 @@ const FORGOTTEN: u64 = 3 << 56;
 impl Part {
     fn new(stamp: Stamp, expires_at: u64, lifetime_ms: u64, fields: [u64; 6]) -> Self {
         let mut bytes = [0; PART_BYTES];
-        for (field, into) in fields.iter().zip(bytes.chunks_exact_mut(8)) {
-            into.copy_from_slice(&field.to_le_bytes());
-        }
+        let (words, _) = bytes.as_chunks_mut::<8>();
+        words.iter_mut().zip(fields).for_each(|(word, field)| *word = field.to_le_bytes());
         Self { bucket: Bucket::of(expires_at, lifetime_ms), second: stamp.ms() / 1000, bytes }
     }
 
@@ -205,9 +203,7 @@ impl Digester {
     }
 
     fn hash(&self, bytes: &[u8]) -> u128 {
-        let mut hasher = SipHasher13::new_with_key(&self.keys.hash);
-        hasher.write(bytes);
-        let hash = hasher.finish128();
+        let hash = SipHasher13::new_with_key(&self.keys.hash).hash(bytes);
         u128::from(hash.h1) << 64 | u128::from(hash.h2)
     }
 }
@@ -283,7 +279,14 @@ pub struct Cells {
 impl Cells {
     /// The entry of the key with this hash has changed.
     pub fn update(&mut self, digester: &Digester, hash: KeyHash, old: &Entry<'_>, new: &Entry<'_>) {
-        // Parts are made of what has changed only: this is on the way of every operation.
+        // Parts are made of what has changed only: this is on the way of every operation, and a claim of a new key
+        // needs no comparing.
+        if let (true, [attempt], []) = (old.is_empty(), &new.attempts[..], &new.outcomes[..])
+            && new.forgotten == Stamp::ZERO
+        {
+            let part = Part::of_attempt(attempt);
+            return self.add(part.bucket, part.second, digester.part(hash, &part));
+        }
         let attempts = (&old.attempts[..], &new.attempts[..]);
         let outcomes = (&old.outcomes[..], &new.outcomes[..]);
         let forgotten = |entry: &Entry<'_>| Some(entry.forgotten).filter(|stamp| *stamp != Stamp::ZERO);
