@@ -78,6 +78,18 @@ impl Fingerprint {
     }
 }
 
+/// Both hex digits of every byte, in lower case.
+pub const HEX_PAIRS: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < pairs.len() {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
 /// The value of one hex digit of either case.
 pub(crate) fn hex_digit(byte: u8) -> Option<u8> {
     match byte {

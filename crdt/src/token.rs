@@ -8,7 +8,7 @@
 
 use crate::hash::ClusterKeys;
 use crate::hlc::Stamp;
-use crate::ids::{ClaimId, Fingerprint, Incarnation, RegionId, hex_digit};
+use crate::ids::{ClaimId, Fingerprint, HEX_PAIRS, Incarnation, RegionId, hex_digit};
 
 /// Bytes of a token.
 pub const TOKEN_BYTES: usize = 53;
@@ -63,11 +63,10 @@ impl Token {
 
     /// The text form: lower-case hex.
     pub fn text(&self) -> [u8; TOKEN_TEXT_BYTES] {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0u8; TOKEN_TEXT_BYTES];
-        for (pair, byte) in text.chunks_exact_mut(2).zip(self.bytes()) {
-            pair[0] = DIGITS[usize::from(byte >> 4)];
-            pair[1] = DIGITS[usize::from(byte & 15)];
+        let (pairs, _) = text.as_chunks_mut::<2>();
+        for (pair, byte) in pairs.iter_mut().zip(&self.bytes()) {
+            *pair = HEX_PAIRS[usize::from(*byte)];
         }
         text
     }
