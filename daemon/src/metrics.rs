@@ -8,7 +8,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::net::SocketAddr;
 
-/// Statuses that are counted, in the order of [`Metrics::count`].
+/// Statuses that are counted, in the order of [`ReplyCounts::count`].
 const STATUSES: [&str; 17] = [
     "GRANTED",
     "REPLAY",
@@ -31,7 +31,7 @@ const STATUSES: [&str; 17] = [
 
 /// All metrics of the daemon.
 pub struct Metrics {
-    replies: [Counter; 17],
+    replies: [Counter; STATUSES.len()],
     /// Malformed or out-of-bounds requests.
     pub bad_requests: Counter,
     /// Requests without the role they need.
@@ -93,8 +93,22 @@ impl Metrics {
         })
     }
 
+    /// Everything, as Prometheus reads it.
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+}
+
+/// Replies of one read by their status, so that the metrics' shared counters are touched once for all of them.
+#[derive(Clone, Debug, Default)]
+pub struct ReplyCounts {
+    counts: [u32; STATUSES.len()],
+    any: bool,
+}
+
+impl ReplyCounts {
     /// Counts one reply by its status.
-    pub fn count(&self, reply: &Reply<'_>) {
+    pub fn count(&mut self, reply: &Reply<'_>) {
         let at = match reply {
             Reply::Granted { .. } => 0,
             Reply::Replay(_) => 1,
@@ -114,16 +128,23 @@ impl Metrics {
             Reply::Free => 15,
             Reply::Forgotten(_) => 16,
         };
-        self.replies[at].increment(1);
+        self.counts[at] += 1;
+        self.any = true;
         if let Reply::Unavailable { reason, .. } = reply {
             // Looked up each time: what is refused is not the hot path.
             counter!("onced_unavailable_total", "reason" => reason.name()).increment(1);
         }
     }
 
-    /// Everything, as Prometheus reads it.
-    pub fn render(&self) -> String {
-        self.handle.render()
+    /// Adds them to the metrics and starts anew.
+    pub fn add_to(&mut self, metrics: &Metrics) {
+        if !std::mem::take(&mut self.any) {
+            return;
+        }
+        for (count, counter) in self.counts.iter_mut().zip(&metrics.replies).filter(|(count, _)| **count > 0)
+        {
+            counter.increment(u64::from(std::mem::take(count)));
+        }
     }
 }
 

@@ -5,11 +5,12 @@
 //! connection and nothing else. Buffers are bounded: what a client does not take is not produced.
 
 use std::io::ErrorKind;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crdt::store::{Release, Scratch, Ticket};
-use tokio::io::Interest;
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -23,6 +24,7 @@ use super::show;
 use crate::config::Grants;
 use crate::driver::wall_ms;
 use crate::log::LogError;
+use crate::metrics::ReplyCounts;
 use crate::resp::encode::Encoder;
 use crate::resp::limits::RespLimits;
 use crate::resp::parse::{ArgVec, Parse, Parser};
@@ -49,14 +51,32 @@ pub async fn serve(stream: UnixStream, mut scope: Scope, caller: (u32, u32)) {
         wanted: 1,
         output: Vec::new(),
         scratch: Scratch::default(),
+        replies: ReplyCounts::default(),
         ticket,
         woken,
         parked: None,
     };
+    let mut stop = Stop { waiting: pin!(scope.stopping()), came: false };
     // However it ends, there is nothing left to tell the client.
-    let _ = connection.run(&mut scope).await;
+    let _ = connection.run(&mut stop).await;
     let key = connection.parked.take().map(|parked| parked.key).unwrap_or_default();
     shared.driver.forget_ticket(&key, ticket);
+}
+
+/// The daemon's stop, waited for once a connection and not once a read.
+struct Stop<'s> {
+    waiting: Pin<&'s mut dyn Future<Output = ()>>,
+    came: bool,
+}
+
+impl Stop<'_> {
+    /// Ends when the daemon stops, and from then on at once.
+    async fn wait(&mut self) {
+        if !self.came {
+            self.waiting.as_mut().await;
+            self.came = true;
+        }
+    }
 }
 
 /// The claim at the head of the input waits for its key.
@@ -80,6 +100,8 @@ struct Connection<'c> {
     wanted: usize,
     output: Vec<u8>,
     scratch: Scratch,
+    /// Counted since they were last added to the metrics.
+    replies: ReplyCounts,
     ticket: Ticket,
     woken: Arc<Notify>,
     parked: Option<Parked>,
@@ -99,19 +121,19 @@ enum Round {
 }
 
 impl Connection<'_> {
-    async fn run(&mut self, scope: &mut Scope) -> Result<(), Ended> {
+    async fn run(&mut self, stop: &mut Stop<'_>) -> Result<(), Ended> {
         loop {
             let (round, release) = self.round();
             self.reach(&release).await?;
             match round {
                 Round::Read => {
                     self.write_out().await?;
-                    self.read(scope).await?;
+                    self.read(stop).await?;
                 }
                 Round::Write => self.write_out().await?,
                 Round::Park => {
                     self.write_out().await?;
-                    self.park(scope).await?;
+                    self.park(stop).await?;
                 }
                 Round::Mesh(command) => self.ask_mesh(command).await,
                 Round::Reload => self.reload().await,
@@ -149,6 +171,7 @@ impl Connection<'_> {
                 live: &self.live,
                 session: &mut self.session,
                 scratch: &mut self.scratch,
+                replies: &mut self.replies,
                 wall_ms: now_ms,
                 ticket: may_park.then_some(self.ticket),
             };
@@ -191,6 +214,7 @@ impl Connection<'_> {
             self.wanted = 1;
             self.parked = None;
         };
+        self.replies.add_to(&self.shared.metrics);
         self.consume(at);
         (round, release)
     }
@@ -241,37 +265,34 @@ impl Connection<'_> {
     }
 
     /// Waits for input; ends at the client's end, or when the daemon stops and nothing is left to answer.
-    async fn read(&mut self, scope: &mut Scope) -> Result<(), Ended> {
+    async fn read(&mut self, stop: &mut Stop<'_>) -> Result<(), Ended> {
         let needed = self.filled + self.wanted.max(READ_BYTES / 2);
         if self.input.len() < needed {
             self.input.resize(needed.next_power_of_two(), 0);
         }
-        let mut stopping = false;
-        loop {
-            tokio::select! {
-                biased;
-                readable = self.stream.readable() => readable.map_err(|_| Ended)?,
-                () = scope.stopping(), if !stopping => {
-                    // Bytes may have come since the runtime last asked the kernel; a yield makes it ask again.
-                    tokio::task::yield_now().await;
-                    stopping = true;
-                }
+        let into = &mut self.input[self.filled..];
+        let read = tokio::select! {
+            biased;
+            // Knows from a read that did not fill the buffer that there is no more: `try_read` would have to ask.
+            read = self.stream.read(into) => read,
+            () = stop.wait() => {
+                // Bytes may have come since the runtime last asked the kernel; a yield makes it ask again.
+                tokio::task::yield_now().await;
+                self.stream.try_read(&mut self.input[self.filled..])
             }
-            match self.stream.try_read(&mut self.input[self.filled..]) {
-                Ok(0) => return Err(Ended),
-                Ok(bytes) => {
-                    self.filled += bytes;
-                    return Ok(());
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock && !stopping => {}
-                Err(_) => return Err(Ended),
+        };
+        match read {
+            Ok(0) | Err(_) => Err(Ended),
+            Ok(bytes) => {
+                self.filled += bytes;
+                Ok(())
             }
         }
     }
 
     /// Waits until the key changes, the wait ends, or the client goes. What it sends meanwhile stays in the
     /// kernel's buffer, which is bounded.
-    async fn park(&mut self, scope: &mut Scope) -> Result<(), Ended> {
+    async fn park(&mut self, stop: &mut Stop<'_>) -> Result<(), Ended> {
         let Some(parked) = &mut self.parked else { return Ok(()) };
         // Leases end without anybody saying so: look again now and then.
         let recheck = Instant::now() + Duration::from_millis(PARK_RECHECK_MS);
@@ -280,7 +301,7 @@ impl Connection<'_> {
             () = sleep_until(parked.until.min(recheck)) => {}
             () = gone(&self.stream) => return Err(Ended),
             // Its wait is over: it runs once more, and is told that the daemon drains.
-            () = scope.stopping() => parked.until = Instant::now(),
+            () = stop.wait() => parked.until = Instant::now(),
         }
         self.shared.driver.store.unpark(&parked.key, self.ticket);
         Ok(())

@@ -10,6 +10,7 @@ use super::server::Shared;
 use super::session::{Handled, Session};
 use super::{digest, reply, show};
 use crate::config::{Grants, Role};
+use crate::metrics::ReplyCounts;
 use crate::resp::encode::Encoder;
 
 /// What a command leaves to its connection.
@@ -54,6 +55,8 @@ pub struct Caller<'c> {
     pub session: &'c mut Session,
     /// The thread's buffers.
     pub scratch: &'c mut Scratch,
+    /// Replies not yet in the metrics.
+    pub replies: &'c mut ReplyCounts,
     /// The wall clock as of this read, Unix milliseconds.
     pub wall_ms: u64,
     /// Under which a claim with WAIT may park.
@@ -100,8 +103,9 @@ impl Caller<'_> {
             return Ok(Done::Answered(Release::default()));
         }
         let (shared, names) = (self.shared, &self.live.names);
+        let replies = &mut *self.replies;
         let ran = shared.driver.store.run(&request, self.wall_ms, self.ticket, self.scratch, |answer| {
-            shared.metrics.count(answer);
+            replies.count(answer);
             reply::encode(answer, names, out);
         });
         Ok(match ran {
@@ -125,6 +129,8 @@ impl Caller<'_> {
 
     fn rare(&mut self, command: &[u8], args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Done, BadArgs> {
         let (shared, live, names) = (self.shared, self.live, &self.live.names);
+        // It may show them.
+        self.replies.add_to(&shared.metrics);
         match self.session.handle(args, out, || shared.info()) {
             Handled::Yes => return Ok(Done::Answered(Release::default())),
             Handled::Close => return Ok(Done::Close),
