@@ -7,16 +7,17 @@
 
 use crate::clock::Step;
 use crate::disk::Call;
+use crate::pattern::{Group, Pattern, Shape, Spell};
 use crate::random::{Dice, Stream};
 use crate::scenario::Scenario;
 
 /// One thing that goes wrong. Regions by index; durations in virtual microseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// Nothing passes from the first to the second; a partition is two of these.
-    Cut(usize, usize),
+    /// The links of a pattern are cut; the number says how often it had been in turns before.
+    Cut(Pattern, u32),
     /// Takes one [`Fault::Cut`] back.
-    Mend(usize, usize),
+    Mend(Pattern),
     /// The session between two regions breaks.
     Reset(usize, usize),
     /// The process dies; it starts again after that long.
@@ -75,6 +76,7 @@ pub fn schedule(scenario: &Scenario) -> Vec<(u64, Fault)> {
             make(scenario, at_us, &mut dice, &mut faults);
         }
     }
+    scenario.spells.iter().for_each(|spell| cast(*spell, &mut faults));
     faults.sort_by_key(|(at_us, _)| *at_us);
     faults
 }
@@ -97,19 +99,24 @@ fn partition(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<
     let until_us = at_us + dice.heavy(900_000);
     let (a, b) = two(scenario, dice);
     let alone = dice.chance(600);
-    for other in (0..scenario.regions).filter(|other| *other != a && (alone || *other == b)) {
-        for (from, to) in [(a, other), (other, a)] {
-            faults.push((at_us, Fault::Cut(from, to)));
-            faults.push((until_us, Fault::Mend(from, to)));
-        }
-    }
+    let others = Group::of((0..scenario.regions).filter(|other| *other != a && (alone || *other == b)));
+    let pattern = Pattern::steady(Shape::Between(Group::of([a]), others));
+    cast(Spell { pattern, from_us: at_us, until_us }, faults);
 }
 
 fn one_way(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
     let until_us = at_us + dice.heavy(600_000);
     let (a, b) = two(scenario, dice);
-    faults.push((at_us, Fault::Cut(a, b)));
-    faults.push((until_us, Fault::Mend(a, b)));
+    let pattern = Pattern::steady(Shape::OneWay(Group::of([a]), Group::of([b])));
+    cast(Spell { pattern, from_us: at_us, until_us }, faults);
+}
+
+/// Cuts and mends, turn by turn.
+fn cast(spell: Spell, faults: &mut Vec<(u64, Fault)>) {
+    for (turn, (from_us, until_us)) in (0..).zip(spell.turns()) {
+        faults.push((from_us, Fault::Cut(spell.pattern, turn)));
+        faults.push((until_us, Fault::Mend(spell.pattern)));
+    }
 }
 
 fn reset(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {

@@ -101,11 +101,15 @@ pub enum Goal {
     Compared,
     /// A comparison brought what no stream had.
     Repaired,
+    /// A link had no room for a frame, which waited.
+    Throttled,
+    /// A link came up again, went down again and took a frame with it.
+    Flapped,
 }
 
 impl Goal {
     /// Every goal.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 49] = [
         Self::Granted,
         Self::GrantedAgain,
         Self::Takeover,
@@ -153,6 +157,8 @@ impl Goal {
         Self::MemoryRefused,
         Self::Compared,
         Self::Repaired,
+        Self::Throttled,
+        Self::Flapped,
     ];
 
     /// Its name in reports.
@@ -205,6 +211,8 @@ impl Goal {
             Self::MemoryRefused => "memory-refused",
             Self::Compared => "compared",
             Self::Repaired => "repaired-by-comparison",
+            Self::Throttled => "link-full",
+            Self::Flapped => "link-flapped",
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod link;
 pub mod network;
 pub mod oracle;
+pub mod pattern;
 pub mod progress;
 pub mod random;
 pub mod replica;

@@ -32,3 +32,5 @@ pub const FAILURES_SHOWN_MAX: usize = 3;
 pub const SECTOR_BYTES: usize = 512;
 /// A sync that takes so long has stalled, virtual microseconds.
 pub const STALL_US: u64 = 1_000_000;
+/// Longest one-way delay that may be asked for, milliseconds: agreement is waited for 30 s only.
+pub const DELAY_MS_MAX: u64 = 2_000;

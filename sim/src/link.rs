@@ -99,6 +99,11 @@ impl Direction {
         self.cuts = 0;
     }
 
+    /// What waits to be sent does not any more.
+    pub const fn forget_queue(&mut self) {
+        self.sent_at_ns = 0;
+    }
+
     /// Whether nobody has cut it.
     pub const fn is_open(&self) -> bool {
         self.cuts == 0

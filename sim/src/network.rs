@@ -7,11 +7,15 @@
 //! frames change nothing they should not. A session that lost a frame is broken soon afterwards, since
 //! a stream never recovers from a hole.
 //!
+//! A link with a rate drops nothing of a session: as QUIC does, it takes no more ([`Network::is_full`]) until what waits
+//! has gone ([`Network::room_in_us`]), so that what waits is at most its queue and one frame.
+//!
 //! Must never: change a frame's bytes; that is the fuzzers' work.
 
 use crate::link::Direction;
+use crate::random::{Dice, Stream};
 
-pub use crate::link::{Fate, Spread, Weather};
+pub use crate::link::{Fate, Rate, Spread, Weather};
 
 /// All links.
 #[derive(Clone, Debug)]
@@ -19,6 +23,10 @@ pub struct Network {
     regions: usize,
     weather: Weather,
     directions: Vec<Direction>,
+    /// By direction: its own delay, microseconds; empty where all have the weather's.
+    delays_us: Vec<u64>,
+    /// By direction: a frame waits for room.
+    waits: Vec<bool>,
     /// By pair: the number of the session that is up, or 0.
     sessions: Vec<u64>,
     next_session: u64,
@@ -27,8 +35,25 @@ pub struct Network {
 impl Network {
     /// Links between all of `regions` regions, all down.
     pub fn new(seed: u64, regions: usize, weather: Weather) -> Self {
-        let directions = (0..regions * regions).map(|entity| Direction::new(seed, entity as u64)).collect();
-        Self { regions, weather, directions, sessions: vec![0; regions * regions], next_session: 0 }
+        let all = regions * regions;
+        let directions = (0..all).map(|entity| Direction::new(seed, entity as u64)).collect();
+        let (sessions, waits) = (vec![0; all], vec![false; all]);
+        Self { regions, weather, directions, delays_us: Vec::new(), waits, sessions, next_session: 0 }
+    }
+
+    /// Gives each pair of regions a distance of its own in these bounds, microseconds; the same both ways, and whatever
+    /// the weather.
+    pub fn spread_out(&mut self, seed: u64, (nearest_us, farthest_us): (u64, u64)) {
+        let mut delays_us = vec![0; self.regions * self.regions];
+        for from in 0..self.regions {
+            for to in from + 1..self.regions {
+                let mut dice = Dice::new(seed, Stream::Links, 1 + self.at(from, to) as u64);
+                let delay_us = dice.between(nearest_us, farthest_us);
+                delays_us[self.at(from, to)] = delay_us;
+                delays_us[self.at(to, from)] = delay_us;
+            }
+        }
+        self.delays_us = delays_us;
     }
 
     /// Adds (or takes back) one reason for nothing to pass from `from` to `to`.
@@ -41,6 +66,16 @@ impl Network {
     pub fn heal(&mut self, weather: Weather) {
         self.weather = weather;
         self.directions.iter_mut().for_each(Direction::heal);
+    }
+
+    /// Directed links that are cut.
+    pub fn cut_links(&self) -> usize {
+        self.directions.iter().filter(|direction| !direction.is_open()).count()
+    }
+
+    /// Whether anything passes from one to the other.
+    pub fn passes(&self, from: usize, to: usize) -> bool {
+        self.directions[self.at(from, to)].is_open()
     }
 
     /// Whether both directions between the two pass.
@@ -59,6 +94,10 @@ impl Network {
         self.next_session += 1;
         let pair = self.pair(a, b);
         self.sessions[pair] = self.next_session;
+        // What waited of the last session went with it.
+        for at in [self.at(a, b), self.at(b, a)] {
+            self.directions[at].forget_queue();
+        }
         self.next_session
     }
 
@@ -70,8 +109,41 @@ impl Network {
 
     /// What becomes of a frame of `bytes` bytes that leaves at `now_us`.
     pub fn send(&mut self, from: usize, to: usize, bytes: usize, now_us: u64) -> Fate {
-        let (weather, at) = (self.weather, self.at(from, to));
+        let (mut weather, at) = (self.weather_of(from, to), self.at(from, to));
+        // Bounded by who sends: see the module's text.
+        weather.rate = weather.rate.map(|rate| Rate { queue_bytes_max: u64::MAX, ..rate });
         self.directions[at].send(&weather, bytes, now_us)
+    }
+
+    /// Whether so much waits on the link that it takes no more.
+    pub fn is_full(&self, from: usize, to: usize, now_us: u64) -> bool {
+        let queued_bytes = |rate| self.directions[self.at(from, to)].queued_bytes(rate, now_us);
+        self.weather.rate.is_some_and(|rate| queued_bytes(rate) >= rate.queue_bytes_max)
+    }
+
+    /// When a full link has room again, microseconds from now, half its queue being gone; `None` if somebody waits for
+    /// that already.
+    pub fn room_in_us(&mut self, from: usize, to: usize, now_us: u64) -> Option<u64> {
+        let (at, rate) = (self.at(from, to), self.weather.rate?);
+        let beyond = self.directions[at].queued_bytes(rate, now_us).saturating_sub(rate.queue_bytes_max / 2);
+        let first = !std::mem::replace(&mut self.waits[at], true);
+        first.then_some(1 + beyond.saturating_mul(1_000_000) / rate.bytes_per_s.max(1))
+    }
+
+    /// Nobody waits for room any more.
+    pub fn stop_waiting(&mut self, from: usize, to: usize) {
+        let at = self.at(from, to);
+        self.waits[at] = false;
+    }
+
+    /// The link's typical one-way delay, microseconds.
+    pub fn typical_us(&self, from: usize, to: usize) -> u64 {
+        self.weather_of(from, to).delay_us
+    }
+
+    fn weather_of(&self, from: usize, to: usize) -> Weather {
+        let delay_us = self.delays_us.get(self.at(from, to)).copied();
+        Weather { delay_us: delay_us.unwrap_or(self.weather.delay_us), ..self.weather }
     }
 
     /// Whether a frame of a session that is over arrives all the same.
@@ -83,7 +155,10 @@ impl Network {
     /// A delay on the link for something that is no frame: a handshake, an idle timeout's noticing.
     pub fn delay_us(&mut self, from: usize, to: usize, typical_us: u64) -> u64 {
         let at = self.at(from, to);
-        self.directions[at].heavy(typical_us)
+        match self.weather.spread {
+            Spread::Heavy => self.directions[at].heavy(typical_us),
+            Spread::Even(_) => typical_us,
+        }
     }
 
     const fn at(&self, from: usize, to: usize) -> usize {
@@ -137,6 +212,43 @@ mod tests {
         assert!(smooth.is_sorted() && smooth.len() == 500);
         let rough = arrivals(ROUGH);
         assert!(!rough.is_sorted() && rough.len() < 500);
+    }
+
+    #[test]
+    fn a_link_with_a_rate_is_full_instead_of_dropping_what_a_session_sends() {
+        let rate = Rate { bytes_per_s: 1_000_000, queue_bytes_max: 10_000 };
+        let weather = Weather { rate: Some(rate), ..Weather::calm(1_000, Spread::Even(0)) };
+        let mut network = Network::new(1, 2, weather);
+        let mut sent = 0;
+        while !network.is_full(0, 1, 0) {
+            assert!(
+                matches!(network.send(0, 1, 3_000, 0), Fate::Arrives(..)),
+                "one frame beyond the queue at most"
+            );
+            sent += 1;
+        }
+        assert_eq!(sent, 4);
+        assert!(!network.is_full(1, 0, 0), "each direction has its own");
+        let room_us = network.room_in_us(0, 1, 0).expect("nobody waits");
+        assert_eq!(room_us, 7_001, "from 12,000 bytes to 5,000 at a byte a microsecond");
+        assert_eq!(network.room_in_us(0, 1, 10), None, "one waits");
+        assert!(network.is_full(0, 1, 1_999) && !network.is_full(0, 1, 2_001));
+        network.stop_waiting(0, 1);
+        assert!(network.room_in_us(0, 1, 10).is_some());
+        network.connect(0, 1);
+        assert!(!network.is_full(0, 1, 10), "what waited went with its session");
+    }
+
+    #[test]
+    fn distances_are_a_pairs_own_and_alike_both_ways() {
+        let mut network = Network::new(1, 30, Weather { rate: None, ..ROUGH });
+        assert_eq!(network.typical_us(3, 4), 1_000);
+        network.spread_out(1, (1_000, 300_000));
+        let pairs = || (0..30).flat_map(|a| (0..a).map(move |b| (a, b)));
+        let delays: Vec<u64> = pairs().map(|(a, b)| network.typical_us(a, b)).collect();
+        assert!(delays.iter().all(|us| (1_000..=300_000).contains(us)));
+        assert!(delays.iter().any(|us| *us < 10_000) && delays.iter().any(|us| *us > 290_000));
+        assert!(pairs().all(|(a, b)| network.typical_us(a, b) == network.typical_us(b, a)));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub enum Stream {
     Oracle = 7,
     /// What a power loss leaves of one region's unsynced bytes, and which bits turn over.
     Platter = 8,
+    /// How links differ, patterns of partitions, who joins and leaves.
+    Links = 9,
 }
 
 /// A stream of draws of its own.

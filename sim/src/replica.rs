@@ -41,6 +41,9 @@ const AMPLE_MEMORY_BYTES: usize = 64 * 1024 * 1024;
 const PROBE: &str = "probe";
 const PROBE_BYTES: usize = 64 * 1024;
 
+/// Runs are short: so that what no stream brings is found within them.
+const HURRIED: ComparePace = ComparePace { age_ms: 300, alive_ms: 300, every_ms: 200, again_ms: 50, patience_ms: 1_000 };
+
 /// One living region.
 pub struct Replica {
     store: Store,
@@ -149,8 +152,7 @@ impl Replica {
             catch_up_wait_ms: 2_000,
             reach_wait_ms: 500,
             alone: false,
-            // Runs are short: so that what no stream brings is found within them.
-            pace: ComparePace { age_ms: 300, alive_ms: 300, every_ms: 200, again_ms: 50, patience_ms: 1_000 },
+            pace: if scenario.unhurried { ComparePace::default() } else { HURRIED },
         };
         let node = Node::new(config, recovered.memory, &recovered.store, wall);
         let replica = Self { store: recovered.store, node, scratch: Scratch::default(), peers };
@@ -389,6 +391,10 @@ pub enum Said {
     Records(Lsn),
     /// The first frame of a session.
     Hello,
+    /// Part of a comparison: what is held, or which of it is wanted.
+    Compares,
+    /// What a comparison found the other to lack.
+    Repairs,
     /// Nothing of interest.
     Other,
 }
@@ -409,6 +415,14 @@ pub fn said(bytes: &[u8]) -> Said {
             None => Said::Hello,
         },
         Ok(Frame::Records { last, bodies, .. }) if !bodies.0.is_empty() => Said::Records(last.lsn),
+        Ok(
+            Frame::Compare { .. }
+            | Frame::Differ { .. }
+            | Frame::Narrow { .. }
+            | Frame::Items { .. }
+            | Frame::Want { .. },
+        ) => Said::Compares,
+        Ok(Frame::Repair { .. }) => Said::Repairs,
         _ => Said::Other,
     }
 }

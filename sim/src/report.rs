@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 
 use crate::goals::Goals;
 use crate::oracle::violation::Violation;
+use crate::world::Figures;
 
 /// Exit codes; documented in `--help`.
 pub mod exit {
@@ -91,6 +92,8 @@ pub struct RunReport {
     pub statuses: BTreeMap<&'static str, u64>,
     /// Moments reached.
     pub goals: Goals,
+    /// What links carried, and how long agreement took.
+    pub figures: Figures,
     /// The keys' names, for reports.
     pub keys: Vec<String>,
     /// The trace's text, where it was kept.
@@ -316,6 +319,7 @@ mod tests {
             events: 2,
             statuses: BTreeMap::from([("GRANTED", 3)]),
             goals: Goals::default(),
+            figures: Figures::default(),
             keys: vec!["pay:1".to_owned()],
             text: None,
         }

@@ -9,7 +9,7 @@ use crdt::canary::Bug;
 use crate::goals::Goals;
 use crate::report::{RunReport, Verdict};
 use crate::scenario::Scenario;
-use crate::world::{Trouble, World};
+use crate::world::{Figures, Trouble, World};
 
 /// How a run is done.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +32,7 @@ impl RunReport {
             events: 0,
             statuses: BTreeMap::new(),
             goals: Goals::default(),
+            figures: Figures::default(),
             keys: Vec::new(),
             text: None,
         }
@@ -49,8 +50,14 @@ const fn plant(_bug: Option<Bug>) {}
 
 /// Runs `seed` from beginning to end.
 pub fn run(seed: u64, options: Options) -> RunReport {
+    run_scenario(Scenario::draw(seed), options)
+}
+
+/// Runs a scenario from beginning to end.
+pub fn run_scenario(scenario: Scenario, options: Options) -> RunReport {
     plant(options.canary);
-    let mut world = World::new(Scenario::draw(seed), options.keep_trace);
+    let seed = scenario.seed;
+    let mut world = World::new(scenario, options.keep_trace);
     let verdict = match world.storm() {
         Err(violation) => Verdict::Safety(violation),
         Ok(()) => match world.end() {
@@ -66,6 +73,7 @@ pub fn run(seed: u64, options: Options) -> RunReport {
         events: world.events(),
         statuses: world.statuses.clone(),
         goals: world.goals,
+        figures: world.figures,
         keys: world.keys().to_vec(),
         text: world.trace.text().map(str::to_owned),
         ..RunReport::empty(seed, options)

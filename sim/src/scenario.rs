@@ -6,7 +6,8 @@
 //!
 //! Must never: depend on anything but the seed.
 
-use crate::network::{Spread, Weather};
+use crate::network::{Rate, Spread, Weather};
+use crate::pattern::{Pattern, Spell};
 use crate::random::{Dice, Stream};
 
 /// One namespace of the run; durations in milliseconds.
@@ -102,6 +103,13 @@ pub struct Scenario {
     pub tight_memory_bytes: Option<usize>,
     /// Two regions that never see each other, healing or not: what one accepts reaches the other around.
     pub severed: Option<(usize, usize)>,
+    /// Partitions of many links at once, in addition to what [`Menu`] asks for.
+    pub spells: Vec<Spell>,
+    /// Each pair of regions has a distance of its own in these bounds, one-way microseconds, before and after the
+    /// healing.
+    pub distances_us: Option<(u64, u64)>,
+    /// Regions compare as seldom as daemons do; else often, so that what no stream brings is found in a short run.
+    pub unhurried: bool,
 }
 
 impl Scenario {
@@ -137,6 +145,9 @@ impl Scenario {
             keep_bytes: 0,
             tight_memory_bytes: None,
             severed: None,
+            spells: Vec::new(),
+            distances_us: None,
+            unhurried: false,
         };
         scenario.menu = disk_menu(scenario.menu, &mut dice);
         scenario.rotate_after_ms = *dice.pick(&[300, 1_000, 5_000, 60_000]);
@@ -146,7 +157,72 @@ impl Scenario {
             scenario.segment_bytes = 384 * 1024;
             scenario.reserve_bytes = scenario.segment_bytes;
         }
-        scenario.bounded(per_namespace, &mut dice)
+        scenario.bounded(per_namespace, &mut dice).linked()
+    }
+
+    /// Many regions and one pattern of partitions until the healing, nothing else; a client and a half a region,
+    /// links of `distances_us`.
+    pub fn of_pattern(seed: u64, regions: usize, pattern: Pattern, distances_us: (u64, u64)) -> Self {
+        let namespace = |name, unknown_on_lease_end, durable| Namespace {
+            name,
+            lease_ms: 400,
+            retention_ms: 600_000,
+            unknown_on_lease_end,
+            durable,
+            max_keys: None,
+        };
+        let namespaces = vec![namespace("pay", false, false), namespace("once", true, true)];
+        let (keys, namespace_of) =
+            (0..PATTERN_KEYS).map(|n| (format!("{}:{n}", namespaces[n % 2].name), n % 2)).unzip();
+        Self {
+            seed,
+            regions,
+            keys,
+            namespace_of,
+            namespaces,
+            clients: regions,
+            storm_us: PATTERN_US.1,
+            max_drift_ms: 100,
+            menu: Menu::default(),
+            // Of thirty regions' links one is always in the long tail of the other spread, and hides all else.
+            weather: Weather::calm(distances_us.1, Spread::Even(PATTERN_JITTER_US)),
+            ring_bytes: 64 * 1024,
+            segment_bytes: 64 * 1024,
+            disk_us: (50, 2_000),
+            checkpoints: true,
+            reserve_bytes: 0,
+            rotate_after_ms: 5_000,
+            keep_bytes: 1024 * 1024,
+            tight_memory_bytes: None,
+            severed: None,
+            spells: vec![Spell { pattern, from_us: PATTERN_US.0, until_us: PATTERN_US.1 }],
+            distances_us: Some(distances_us),
+            unhurried: true,
+        }
+    }
+
+    /// How the links of some runs differ. Of a stream of draws of its own, so that all else of a seed's run is what it
+    /// was before there were these.
+    fn linked(mut self) -> Self {
+        let mut dice = Dice::new(self.seed, Stream::Links, 0);
+        if self.menu == Menu::default() {
+            return self;
+        }
+        if dice.chance(250) {
+            self.distances_us = Some((1_000, 300_000));
+        }
+        if dice.chance(200) {
+            let bytes_per_s = *dice.pick(&[20_000, 50_000, 200_000, 2_000_000]);
+            self.weather.rate = Some(Rate { bytes_per_s, queue_bytes_max: *dice.pick(&[2_000, 16_000]) });
+        }
+        let spells = if dice.chance(300) { dice.between(1, 3) } else { 0 };
+        for _ in 0..spells {
+            let pattern = Pattern::draw(self.regions, &mut dice);
+            let from_us = dice.between(200_000, self.storm_us);
+            let until_us = from_us + dice.heavy(if pattern.flap_us > 0 { 2_500_000 } else { 900_000 });
+            self.spells.push(Spell { pattern, from_us, until_us });
+        }
+        self
     }
 
     /// In some runs a namespace has fewer keys than clients ask for, or memory is soon full. Drawn last, so that
@@ -168,11 +244,18 @@ impl Scenario {
         self
     }
 
-    /// Links after the healing.
+    /// Links after the healing: short, and as narrow as before.
     pub const fn calm(&self) -> Weather {
-        Weather::calm(2_000, Spread::Heavy)
+        Weather { rate: self.weather.rate, ..Weather::calm(2_000, self.weather.spread) }
     }
 }
+
+/// Keys of a run of one pattern.
+const PATTERN_KEYS: usize = 40;
+/// By how much delays differ in it, microseconds.
+const PATTERN_JITTER_US: u64 = 10_000;
+/// When the pattern of such a run begins and when it is healed, microseconds.
+const PATTERN_US: (u64, u64) = (2_000_000, 12_000_000);
 
 fn namespaces(max_drift_ms: u64, dice: &mut Dice) -> Vec<Namespace> {
     // In some runs every reply waits for the disk: then a power loss keeps the incarnation (S6).

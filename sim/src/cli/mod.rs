@@ -3,6 +3,7 @@
 //! Must never: exit with a code that `--help` does not name.
 
 mod canary;
+mod patterns;
 
 use clap::{Args, Parser, Subcommand};
 use std::io::Write as _;
@@ -26,6 +27,7 @@ Examples:
   onced-sim swarm --seeds 2000
   onced-sim run --seed 7 --trace seed-7.txt
   onced-sim swarm --seeds 500 --start 10000 --jobs 2 --json
+  onced-sim patterns --regions 30
   onced-sim canary                      (built with --features canary)";
 
 /// Many onced regions in virtual time, judged by an independent oracle.
@@ -44,6 +46,9 @@ enum Command {
     /// Runs many seeds on all cores and stops at the first that fails
     #[command(after_help = EXITS)]
     Swarm(SwarmArgs),
+    /// Cuts many regions apart in each known way, heals them, and shows what agreement took
+    #[command(after_help = patterns::EXAMPLES)]
+    Patterns(patterns::PatternsArgs),
     /// Plants each known bug in turn and shows the first seed that catches it
     #[command(after_help = EXITS)]
     Canary(CanaryArgs),
@@ -115,6 +120,7 @@ pub fn main() -> u8 {
     match cli.command {
         Command::Run(args) => run_command(&args),
         Command::Swarm(args) => swarm_command(&args),
+        Command::Patterns(args) => patterns::command(&args),
         Command::Canary(args) => canary::command(args.json, args.only.as_deref(), jobs(args.jobs)),
     }
 }

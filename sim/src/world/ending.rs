@@ -23,7 +23,9 @@ pub enum Trouble {
 impl World {
     /// Heals everything and waits for agreement.
     pub fn end(&mut self) -> Result<(), Trouble> {
+        self.figures.keys_apart = self.keys_apart();
         self.heal();
+        let (healed_us, bytes) = (self.now_us(), self.figures.bytes);
         let bound_us = self.now_us() + limits::CONVERGENCE_US_MAX;
         loop {
             let look_us = self.now_us() + limits::CONVERGENCE_LOOK_US;
@@ -38,8 +40,20 @@ impl World {
                 _ => {}
             }
         }
+        self.figures.converged_ms = (self.now_us() - healed_us) / 1000;
+        self.figures.bytes_healing = self.figures.bytes - bytes;
         self.check_laws().map_err(Trouble::Safety)?;
         self.check_service()
+    }
+
+    /// How many keys living regions know differently.
+    fn keys_apart(&self) -> usize {
+        let apart = |key: &&String| {
+            let mut views = self.sites.iter().filter_map(|site| Some(site.replica.as_ref()?.view(key)));
+            let first = views.next();
+            views.any(|view| Some(view) != first)
+        };
+        self.scenario.keys.iter().filter(apart).count()
     }
 
     /// Runs until `until_us` although nothing may be scheduled for then.
@@ -83,6 +97,7 @@ impl World {
         let at_us = self.now_us();
         let now = self.sites.iter_mut().map(|site| site.death_ms(at_us)).max().unwrap_or(0);
         let mut finals = Vec::new();
+        self.figures.repaired = 0;
         for site in &self.sites {
             let Some(replica) = &site.replica else { continue };
             let views = self.scenario.keys.iter().map(|key| replica.view(key)).collect();
@@ -92,6 +107,7 @@ impl World {
                 if peer.compared_ms.is_some() {
                     self.goals.reach(Goal::Compared);
                 }
+                self.figures.repaired += peer.repaired;
                 if peer.repaired > 0 {
                     self.goals.reach(Goal::Repaired);
                 }

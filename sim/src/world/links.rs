@@ -9,6 +9,7 @@ use crate::limits;
 use crate::network::Fate;
 use crate::oracle::facts::Lsn;
 use crate::oracle::violation::{Violation, clause};
+use crate::pattern::Pattern;
 use crate::replica::{Said, region_index, said};
 
 impl World {
@@ -23,7 +24,8 @@ impl World {
         let session = self.network.connect(a, b);
         self.trace.event(self.now_us(), "connect", &[a as u64, b as u64, session]);
         for (site, peer) in [(a, b), (b, a)] {
-            let delay_us = self.network.delay_us(site, peer, self.scenario.weather.delay_us * 2);
+            let typical_us = self.network.typical_us(site, peer) * 2;
+            let delay_us = self.network.delay_us(site, peer, typical_us);
             self.heap.after(delay_us, Event::Up { site, peer, session });
         }
     }
@@ -53,12 +55,34 @@ impl World {
         self.pump(at)
     }
 
-    /// A cut has begun: if it lasts, the session dies of silence.
-    pub(super) fn watch_cut(&mut self, from: usize, to: usize) {
-        if self.network.is_open(from, to) {
-            return;
+    /// The links of a pattern pass nothing from now on.
+    pub(super) fn cut(&mut self, pattern: Pattern, turn: u32) {
+        for (from, to) in pattern.links(self.scenario.regions) {
+            self.trace.event(self.now_us(), "cut", &[from as u64, to as u64]);
+            self.network.cut(from, to, true);
+            if turn > 0 {
+                self.flapping.insert((from, to));
+            }
         }
-        self.goals.reach(Goal::OneWay);
+        pattern.links(self.scenario.regions).for_each(|(from, to)| self.watch_cut(from, to));
+        self.figures.links_cut = self.figures.links_cut.max(self.network.cut_links());
+    }
+
+    /// Takes a cut back.
+    pub(super) fn mend(&mut self, pattern: Pattern) {
+        for (from, to) in pattern.links(self.scenario.regions) {
+            self.trace.event(self.now_us(), "mend", &[from as u64, to as u64]);
+            self.network.cut(from, to, false);
+            self.flapping.remove(&(from, to));
+        }
+        self.goals.reach(Goal::Healed);
+    }
+
+    /// A cut has begun: if it lasts, the session dies of silence.
+    fn watch_cut(&mut self, from: usize, to: usize) {
+        if self.network.passes(from, to) != self.network.passes(to, from) {
+            self.goals.reach(Goal::OneWay);
+        }
         if let Some(session) = self.network.session(from, to) {
             let delay_us = self.network.delay_us(from, to, limits::IDLE_TIMEOUT_US);
             self.heap.after(delay_us, Event::Idle { a: from, b: to, session });
@@ -90,9 +114,17 @@ impl World {
 
     /// Everything that a region has to say to its peers now.
     pub(super) fn send_frames(&mut self, at: usize) -> Result<(), Violation> {
-        for peer in (0..self.scenario.regions).filter(|peer| *peer != at) {
+        let now_us = self.now_us();
+        for peer in 0..self.scenario.regions {
+            if self.sites[at].links[peer] == 0 {
+                continue;
+            }
             loop {
                 let Some(replica) = self.sites[at].replica.as_mut() else { return Ok(()) };
+                if self.network.is_full(at, peer, now_us) {
+                    self.wait_for_room(at, peer);
+                    break;
+                }
                 let Some((session, bytes)) = replica.poll_send(peer) else { break };
                 self.overhear(at, peer, &bytes)?;
                 self.send(at, peer, session, bytes);
@@ -101,12 +133,34 @@ impl World {
         Ok(())
     }
 
+    fn wait_for_room(&mut self, from: usize, to: usize) {
+        let now_us = self.now_us();
+        self.goals.reach(Goal::Throttled);
+        if let Some(wait_us) = self.network.room_in_us(from, to, now_us) {
+            self.heap.after(wait_us, Event::Room { from, to });
+        }
+    }
+
+    /// A link that was full takes frames again.
+    pub(super) fn room(&mut self, from: usize, to: usize) -> Result<(), Violation> {
+        self.network.stop_waiting(from, to);
+        self.pump(from)
+    }
+
     /// What a frame that leaves claims must be so, now (INV-8, INV-5, INV-7).
     fn overhear(&mut self, at: usize, peer: usize, bytes: &[u8]) -> Result<(), Violation> {
         match said(bytes) {
             Said::Records(last) => self.overhear_records(at, peer, last),
             Said::Holds { incarnation, epoch, lsn, durable } => {
                 self.overhear_holds((at, peer), (incarnation, epoch), lsn, durable)
+            }
+            Said::Compares => {
+                self.figures.bytes_compared += bytes.len() as u64;
+                Ok(())
+            }
+            Said::Repairs => {
+                self.figures.bytes_repaired += bytes.len() as u64;
+                Ok(())
             }
             Said::Hello | Said::Other => Ok(()),
         }
@@ -151,9 +205,16 @@ impl World {
         let fate = self.network.send(from, to, bytes.len(), now_us);
         self.trace.event(now_us, "send", &[from as u64, to as u64, session, bytes.len() as u64]);
         self.trace.bytes(&bytes);
+        self.figures.bytes += bytes.len() as u64;
         match fate {
-            Fate::Cut => self.lose(from, to, session, first),
-            // No scenario has a rate yet: its queue would be one more kind of loss.
+            Fate::Cut => {
+                self.figures.frames_cut += 1;
+                if self.flapping.contains(&(from, to)) {
+                    self.goals.reach(Goal::Flapped);
+                }
+                self.lose(from, to, session, first);
+            }
+            // A rate drops nothing: see `send_frames`.
             Fate::Lost | Fate::Overflowed => {
                 self.goals.reach(Goal::Rough);
                 self.lose(from, to, session, first);

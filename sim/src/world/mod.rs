@@ -26,11 +26,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crdt::node::ReadRequest;
 use crdt::store::Batch;
+use serde::Serialize;
 
 use crate::clock::Step as ClockStep;
 use crate::disk::Mark;
 use crate::faults::{Fault, schedule};
-use crate::goals::{Goal, Goals};
+use crate::goals::Goals;
 use crate::heap::Heap;
 use crate::limits;
 use crate::network::Network;
@@ -65,6 +66,7 @@ enum Event {
     Idle { a: usize, b: usize, session: u64 },
     Break { a: usize, b: usize, session: u64 },
     Frame { from: usize, to: usize, session: u64, bytes: Vec<u8> },
+    Room { from: usize, to: usize },
     Fault(Fault),
 }
 
@@ -102,12 +104,38 @@ pub struct World {
     greeted: BTreeMap<(usize, usize), u64>,
     /// Sessions that have lost a frame.
     holes: BTreeSet<u64>,
+    /// Directed links that flap, and have been up again since they were cut first.
+    flapping: BTreeSet<(usize, usize)>,
     /// Copies of real entries by key, for the join laws.
     copies: BTreeMap<usize, Vec<crdt::store::Inspected>>,
     storm: bool,
     pub(crate) trace: Trace,
     pub(crate) goals: Goals,
     pub(crate) statuses: BTreeMap<&'static str, u64>,
+    pub(crate) figures: Figures,
+}
+
+/// What links carried and did not, and how long agreement took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Figures {
+    /// Directed links cut at once, at most.
+    pub links_cut: usize,
+    /// Frames that ran into a cut.
+    pub frames_cut: u64,
+    /// Keys that regions knew differently when all was healed.
+    pub keys_apart: usize,
+    /// From the healing to the first look that found all alike, virtual milliseconds.
+    pub converged_ms: u64,
+    /// Bytes of all frames sent until then.
+    pub bytes: u64,
+    /// Those of them sent since the healing.
+    pub bytes_healing: u64,
+    /// Of the bytes, those that comparisons asked and answered with.
+    pub bytes_compared: u64,
+    /// Of the bytes, what comparisons brought.
+    pub bytes_repaired: u64,
+    /// Records that only comparisons brought.
+    pub repaired: u64,
 }
 
 impl World {
@@ -116,9 +144,13 @@ impl World {
         let regions: Vec<Region> = (1..=scenario.regions as Region).collect();
         let unknown = scenario.namespace_of.iter().map(|ns| scenario.namespaces[*ns].unknown_on_lease_end);
         let oracle = Oracle::new(&regions, unknown.collect(), scenario.max_drift_ms);
+        let mut network = Network::new(scenario.seed, scenario.regions, scenario.weather);
+        if let Some(distances_us) = scenario.distances_us {
+            network.spread_out(scenario.seed, distances_us);
+        }
         let mut world = Self {
             heap: Heap::default(),
-            network: Network::new(scenario.seed, scenario.regions, scenario.weather),
+            network,
             sites: (0..scenario.regions).map(|index| Site::new(index, &scenario)).collect(),
             clients: (0..scenario.clients).map(|number| Client::new(number, &scenario)).collect(),
             waiting: vec![0; scenario.clients],
@@ -129,11 +161,13 @@ impl World {
             stale_frames: BTreeMap::new(),
             greeted: BTreeMap::new(),
             holes: BTreeSet::new(),
+            flapping: BTreeSet::new(),
             copies: BTreeMap::new(),
             storm: true,
             trace: Trace::new(keep_trace),
             goals: Goals::default(),
             statuses: BTreeMap::new(),
+            figures: Figures::default(),
             scenario,
         };
         world.schedule_beginnings();
@@ -226,6 +260,7 @@ impl World {
             Event::Idle { a, b, session } => self.idle(a, b, session),
             Event::Break { a, b, session } => self.break_session(a, b, session),
             Event::Frame { from, to, session, bytes } => return self.frame(from, to, session, &bytes),
+            Event::Room { from, to } => return self.room(from, to),
             Event::Fault(fault) => self.fault(fault),
         }
         Ok(())
@@ -234,16 +269,8 @@ impl World {
     fn fault(&mut self, fault: Fault) {
         let now_us = self.now_us();
         match fault {
-            Fault::Cut(from, to) => {
-                self.trace.event(now_us, "cut", &[from as u64, to as u64]);
-                self.network.cut(from, to, true);
-                self.watch_cut(from, to);
-            }
-            Fault::Mend(from, to) => {
-                self.trace.event(now_us, "mend", &[from as u64, to as u64]);
-                self.network.cut(from, to, false);
-                self.goals.reach(Goal::Healed);
-            }
+            Fault::Cut(pattern, turn) => self.cut(pattern, turn),
+            Fault::Mend(pattern) => self.mend(pattern),
             Fault::Reset(a, b) => {
                 self.trace.event(now_us, "reset", &[a as u64, b as u64]);
                 if let Some(session) = self.network.session(a, b) {
