@@ -217,11 +217,14 @@ impl Node {
         self.config.membership = epoch;
         self.config.peers = peers.to_vec();
         for region in &change.retired {
-            self.peers.remove(region);
+            let streams = self.peers.remove(region).map_or(0, |peer| peer.streams);
+            self.streams_retired = self.streams_retired.max(streams);
             self.memory.cursors.remove(region);
         }
         for region in &change.added {
-            self.peers.insert(*region, Peer::added(*region, wall_ms));
+            let mut added = Peer::added(*region, wall_ms);
+            added.streams = self.streams_retired;
+            self.peers.insert(*region, added);
         }
         let told = Frame::Membership { epoch, members: Bytes(&wanted.region_bytes()) }.encode();
         self.peers.values_mut().for_each(|peer| peer.queue(told.clone()));
