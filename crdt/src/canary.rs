@@ -35,11 +35,17 @@ pub enum Bug {
     DigestKeepsTheDead,
     /// A comparison mends what we lack and not what the peer lacks.
     RepairsOneWay,
+    /// Memberships any number of steps apart link.
+    LinksAnyMembership,
+    /// A change of membership is not told over live links.
+    MembershipNotTold,
+    /// A region that is added again is counted as before it was retired: numbers of its streams are used twice.
+    AddedAgainFromOne,
 }
 
 impl Bug {
     /// Every bug, in the order in which they are listed to people.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::TieBreakByArrival,
         Self::JoinForgetsOutcome,
         Self::TakeoverLooksOnlyAtWinner,
@@ -54,6 +60,9 @@ impl Bug {
         Self::RetryGrantsAnew,
         Self::DigestKeepsTheDead,
         Self::RepairsOneWay,
+        Self::LinksAnyMembership,
+        Self::MembershipNotTold,
+        Self::AddedAgainFromOne,
     ];
 
     /// The name by which a command line chooses it.
@@ -73,6 +82,9 @@ impl Bug {
             Self::RetryGrantsAnew => "retry-grants-anew",
             Self::DigestKeepsTheDead => "digest-keeps-the-dead",
             Self::RepairsOneWay => "repairs-one-way",
+            Self::LinksAnyMembership => "links-any-membership",
+            Self::MembershipNotTold => "membership-not-told",
+            Self::AddedAgainFromOne => "added-again-from-one",
         }
     }
 }

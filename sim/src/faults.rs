@@ -7,6 +7,7 @@
 
 use crate::clock::Step;
 use crate::disk::Call;
+use crate::limits;
 use crate::pattern::{Group, Pattern, Shape, Spell};
 use crate::random::{Dice, Stream};
 use crate::scenario::Scenario;
@@ -18,6 +19,8 @@ pub enum Fault {
     Cut(Pattern, u32),
     /// Takes one [`Fault::Cut`] back.
     Mend(Pattern),
+    /// A region's operator takes up its next membership (S5).
+    Reload(usize),
     /// The session between two regions breaks.
     Reset(usize, usize),
     /// The process dies; it starts again after that long.
@@ -49,7 +52,7 @@ pub enum Fault {
 pub fn schedule(scenario: &Scenario) -> Vec<(u64, Fault)> {
     let mut dice = Dice::new(scenario.seed, Stream::Faults, 0);
     let mut faults = Vec::new();
-    for region in 0..scenario.regions {
+    for region in 0..scenario.sites() {
         faults.push((0, Fault::Clock(region, Step::Calm)));
     }
     let menu = scenario.menu;
@@ -76,6 +79,10 @@ pub fn schedule(scenario: &Scenario) -> Vec<(u64, Fault)> {
             make(scenario, at_us, &mut dice, &mut faults);
         }
     }
+    for step in &scenario.steps {
+        let reloads = step.reloads_us.iter().zip(0..);
+        faults.extend(reloads.map(|(at_us, region)| (*at_us, Fault::Reload(region))));
+    }
     scenario.spells.iter().for_each(|spell| cast(*spell, &mut faults));
     faults.sort_by_key(|(at_us, _)| *at_us);
     faults
@@ -84,13 +91,13 @@ pub fn schedule(scenario: &Scenario) -> Vec<(u64, Fault)> {
 type Maker = fn(&Scenario, u64, &mut Dice, &mut Vec<(u64, Fault)>);
 
 fn two(scenario: &Scenario, dice: &mut Dice) -> (usize, usize) {
-    let a = dice.below(scenario.regions as u64) as usize;
-    let b = dice.below(scenario.regions as u64 - 1) as usize;
+    let a = dice.below(scenario.sites() as u64) as usize;
+    let b = dice.below(scenario.sites() as u64 - 1) as usize;
     (a, if b >= a { b + 1 } else { b })
 }
 
 fn one(scenario: &Scenario, dice: &mut Dice) -> usize {
-    dice.below(scenario.regions as u64) as usize
+    dice.below(scenario.sites() as u64) as usize
 }
 
 /// One region, or one pair, loses the others for a while: long enough for leases to end, sometimes
@@ -99,7 +106,7 @@ fn partition(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<
     let until_us = at_us + dice.heavy(900_000);
     let (a, b) = two(scenario, dice);
     let alone = dice.chance(600);
-    let others = Group::of((0..scenario.regions).filter(|other| *other != a && (alone || *other == b)));
+    let others = Group::of((0..scenario.sites()).filter(|other| *other != a && (alone || *other == b)));
     let pattern = Pattern::steady(Shape::Between(Group::of([a]), others));
     cast(Spell { pattern, from_us: at_us, until_us }, faults);
 }
@@ -133,8 +140,7 @@ fn power_loss(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec
 }
 
 fn disk_loss(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
-    // An incarnation is numbered by the second of its birth.
-    faults.push((at_us, Fault::DiskLoss(one(scenario, dice), 1_100_000 + dice.heavy(400_000))));
+    faults.push((at_us, Fault::DiskLoss(one(scenario, dice), limits::REBIRTH_US + dice.heavy(400_000))));
 }
 
 fn step(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {

@@ -105,11 +105,23 @@ pub enum Goal {
     Throttled,
     /// A link came up again, went down again and took a frame with it.
     Flapped,
+    /// A living region was stopped because it had been retired.
+    Retired,
+    /// A region that had never been came into a running cluster.
+    Added,
+    /// A retired region came back with the data it had.
+    AddedAgain,
+    /// Regions one membership apart held a link.
+    AdjacentLinked,
+    /// A region refused to link with another because of their memberships.
+    MembersApart,
+    /// A reload was refused because it would have left a linked region behind.
+    ReloadRefused,
 }
 
 impl Goal {
     /// Every goal.
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 55] = [
         Self::Granted,
         Self::GrantedAgain,
         Self::Takeover,
@@ -159,6 +171,12 @@ impl Goal {
         Self::Repaired,
         Self::Throttled,
         Self::Flapped,
+        Self::Retired,
+        Self::Added,
+        Self::AddedAgain,
+        Self::AdjacentLinked,
+        Self::MembersApart,
+        Self::ReloadRefused,
     ];
 
     /// Its name in reports.
@@ -213,6 +231,12 @@ impl Goal {
             Self::Repaired => "repaired-by-comparison",
             Self::Throttled => "link-full",
             Self::Flapped => "link-flapped",
+            Self::Retired => "region-retired",
+            Self::Added => "region-added",
+            Self::AddedAgain => "region-added-again",
+            Self::AdjacentLinked => "adjacent-memberships-linked",
+            Self::MembersApart => "memberships-apart",
+            Self::ReloadRefused => "reload-refused",
         }
     }
 }

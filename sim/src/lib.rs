@@ -17,6 +17,7 @@ pub mod goals;
 pub mod heap;
 pub mod limits;
 pub mod link;
+pub mod membership;
 pub mod network;
 pub mod oracle;
 pub mod pattern;

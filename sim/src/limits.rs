@@ -32,5 +32,10 @@ pub const FAILURES_SHOWN_MAX: usize = 3;
 pub const SECTOR_BYTES: usize = 512;
 /// A sync that takes so long has stalled, virtual microseconds.
 pub const STALL_US: u64 = 1_000_000;
+/// A reload that would leave a peer behind is tried again after this, virtual microseconds.
+pub const RELOAD_AGAIN_US: u64 = 150_000;
+/// A region that lost its disk is down for so long at least: an incarnation is numbered by the second of its birth,
+/// virtual microseconds.
+pub const REBIRTH_US: u64 = 1_100_000;
 /// Longest one-way delay that may be asked for, milliseconds: agreement is waited for 30 s only.
 pub const DELAY_MS_MAX: u64 = 2_000;

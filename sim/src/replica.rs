@@ -17,7 +17,10 @@ use std::collections::BTreeMap;
 use crdt::hash::ClusterKeys;
 use crdt::ids::{Fingerprint, Incarnation, RegionId};
 use crdt::journal::SegmentHeader;
-use crdt::node::{ComparePace, LogRead, Node, NodeConfig, ReadRequest};
+use crdt::node::{
+    ComparePace, FrameError, LinkState, LogRead, MembershipChange, MembershipError, Node, NodeConfig,
+    ReadRequest,
+};
 use crdt::policy::{Durable, OnLeaseEnd, Policies, Policy};
 use crdt::recovery::{Damage, RecoveryConfig};
 use crdt::request::{Claim, Reply, Request};
@@ -29,6 +32,7 @@ use crate::disk::Disk;
 use crate::oracle::agreement::ConflictFact;
 use crate::oracle::ask::{Answer, Ask, TokenFact};
 use crate::oracle::facts::{Key, Lsn, Millis, View};
+use crate::pattern::Group;
 use crate::scenario::Scenario;
 use start::{Closed, Found};
 
@@ -109,12 +113,13 @@ fn policies(scenario: &Scenario) -> Policies {
 }
 
 impl Replica {
-    /// Starts region number `index` from what its disk holds.
+    /// Starts region number `index` from what its disk holds, configured as after `step` changes of membership, in that boot
+    /// of its machine.
     pub fn start(
         scenario: &Scenario,
         index: usize,
-        disk: &Disk,
-        boot: u64,
+        step: usize,
+        (disk, boot): (&Disk, u64),
         wall: Millis,
     ) -> Result<Started, Damage> {
         let region = RegionId(index as u16 + 1);
@@ -141,13 +146,12 @@ impl Replica {
         };
         let Found { recovery, manifest, closed, to_settle, leftovers, torn } = start::load(disk, config)?;
         let recovered = recovery.finish();
-        let peers: Vec<RegionId> =
-            (1..=scenario.regions as u16).map(RegionId).filter(|peer| *peer != region).collect();
+        let peers = peers_of(scenario.members(step), region);
         let config = NodeConfig {
             cluster: CLUSTER,
             name: format!("r{}", region.0),
             peers: peers.clone(),
-            membership: 1,
+            membership: epoch_of(step),
             epoch: recovered.header.epoch,
             catch_up_wait_ms: 2_000,
             reach_wait_ms: 500,
@@ -227,9 +231,28 @@ impl Replica {
         self.store.unpark(key.as_bytes(), ticket);
     }
 
-    /// The regions it has links with.
-    pub fn peers(&self) -> Vec<RegionId> {
-        self.peers.clone()
+    /// Whether the other is a member as this region is configured.
+    pub fn knows(&self, peer: usize) -> bool {
+        self.peers.contains(&region_id(peer))
+    }
+
+    /// How the link to a peer stands.
+    pub fn link_state(&self, peer: usize) -> Option<LinkState> {
+        let views = self.node.peers(&self.store);
+        views.iter().find(|view| view.region == region_id(peer)).map(|view| view.state)
+    }
+
+    /// Reloads the configuration: as after `step` changes of membership.
+    pub fn set_membership(
+        &mut self,
+        step: usize,
+        members: Group,
+        wall: Millis,
+    ) -> Result<MembershipChange, MembershipError> {
+        let peers = peers_of(members, self.store.config().region);
+        let change = self.node.set_membership(&self.store, epoch_of(step), &peers, wall)?;
+        self.peers = peers;
+        Ok(change)
     }
 
     /// Time has passed: pings, gates, the ceiling of the clock, sweeping.
@@ -254,9 +277,8 @@ impl Replica {
     }
 
     /// A frame arrived; an error means that the link is to be closed.
-    pub fn frame(&mut self, peer: usize, session: u64, bytes: &[u8], wall: Millis) -> Result<(), String> {
-        let result = self.node.handle_frame(&self.store, region_id(peer), session, bytes, wall);
-        result.map_err(|error| error.to_string())
+    pub fn frame(&mut self, peer: usize, session: u64, bytes: &[u8], wall: Millis) -> Result<(), FrameError> {
+        self.node.handle_frame(&self.store, region_id(peer), session, bytes, wall)
     }
 
     /// The next frame to leave for `peer`.
@@ -323,6 +345,16 @@ impl Replica {
     pub fn real(&self, key: &str) -> Option<crdt::store::Inspected> {
         self.store.inspect(key.as_bytes())
     }
+}
+
+/// The other members.
+fn peers_of(members: Group, own: RegionId) -> Vec<RegionId> {
+    members.regions().map(region_id).filter(|peer| *peer != own).collect()
+}
+
+/// The epoch after so many changes of membership.
+const fn epoch_of(step: usize) -> u64 {
+    step as u64 + 1
 }
 
 /// The id of region number `index`.
@@ -424,6 +456,31 @@ pub fn said(bytes: &[u8]) -> Said {
         ) => Said::Compares,
         Ok(Frame::Repair { .. }) => Said::Repairs,
         _ => Said::Other,
+    }
+}
+
+/// What a frame says, in a few words, for a trace.
+pub fn describe(bytes: &[u8]) -> String {
+    use crdt::wire::Frame;
+    let cursor = |at: crdt::ids::Cursor| format!("{}/{}/{}", at.incarnation.0, at.epoch.0, at.lsn);
+    match Frame::decode(bytes) {
+        Ok(Frame::Hello(hello)) => {
+            let have = hello.have.map_or_else(|| "nothing".to_owned(), cursor);
+            format!("hello: membership {}, tip {}, has {have}", hello.membership, hello.tip)
+        }
+        Ok(Frame::Records { prev, last, bodies }) => {
+            format!("records: {} to {}, {} bytes", cursor(prev), cursor(last), bodies.0.len())
+        }
+        Ok(Frame::Ack { upto, resend }) => {
+            format!("{}: {}", if resend { "resend" } else { "ack" }, cursor(upto))
+        }
+        Ok(Frame::Ping { sent, .. }) => format!("ping: {}", cursor(sent)),
+        Ok(Frame::Membership { epoch, .. }) => format!("membership: {epoch}"),
+        Ok(other) => {
+            let text = format!("{other:?}");
+            text.split([' ', '{']).next().unwrap_or_default().to_lowercase()
+        }
+        Err(error) => error.to_string(),
     }
 }
 

@@ -6,8 +6,9 @@
 //!
 //! Must never: depend on anything but the seed.
 
+use crate::membership::{self, Step};
 use crate::network::{Rate, Spread, Weather};
-use crate::pattern::{Pattern, Spell};
+use crate::pattern::{Group, Pattern, Spell};
 use crate::random::{Dice, Stream};
 
 /// One namespace of the run; durations in milliseconds.
@@ -67,7 +68,7 @@ pub struct Menu {
 pub struct Scenario {
     /// Everything is drawn from it.
     pub seed: u64,
-    /// How many regions; their ids are 1, 2, ...
+    /// How many regions there are at first; their ids are 1, 2, ...
     pub regions: usize,
     /// The keys, of which several belong to each namespace.
     pub keys: Vec<String>,
@@ -108,6 +109,10 @@ pub struct Scenario {
     /// Each pair of regions has a distance of its own in these bounds, one-way microseconds, before and after the
     /// healing.
     pub distances_us: Option<(u64, u64)>,
+    /// Changes of membership, in order.
+    pub steps: Vec<Step>,
+    /// Regions that come only with one of these; their ids follow.
+    pub newcomers: usize,
     /// Regions compare as seldom as daemons do; else often, so that what no stream brings is found in a short run.
     pub unhurried: bool,
 }
@@ -147,6 +152,8 @@ impl Scenario {
             severed: None,
             spells: Vec::new(),
             distances_us: None,
+            steps: Vec::new(),
+            newcomers: 0,
             unhurried: false,
         };
         scenario.menu = disk_menu(scenario.menu, &mut dice);
@@ -197,6 +204,8 @@ impl Scenario {
             severed: None,
             spells: vec![Spell { pattern, from_us: PATTERN_US.0, until_us: PATTERN_US.1 }],
             distances_us: Some(distances_us),
+            steps: Vec::new(),
+            newcomers: 0,
             unhurried: true,
         }
     }
@@ -205,6 +214,10 @@ impl Scenario {
     /// was before there were these.
     fn linked(mut self) -> Self {
         let mut dice = Dice::new(self.seed, Stream::Links, 0);
+        // A severed pair agrees through others only, and these must not leave.
+        if self.severed.is_none() && dice.chance(200) {
+            (self.steps, self.newcomers) = membership::draw(self.regions, self.storm_us, &mut dice);
+        }
         if self.menu == Menu::default() {
             return self;
         }
@@ -217,7 +230,7 @@ impl Scenario {
         }
         let spells = if dice.chance(300) { dice.between(1, 3) } else { 0 };
         for _ in 0..spells {
-            let pattern = Pattern::draw(self.regions, &mut dice);
+            let pattern = Pattern::draw(self.sites(), &mut dice);
             let from_us = dice.between(200_000, self.storm_us);
             let until_us = from_us + dice.heavy(if pattern.flap_us > 0 { 2_500_000 } else { 900_000 });
             self.spells.push(Spell { pattern, from_us, until_us });
@@ -242,6 +255,16 @@ impl Scenario {
             self.severed = Some((a, a + 1 + dice.below((self.regions - 1 - a) as u64) as usize));
         }
         self
+    }
+
+    /// Regions that ever are.
+    pub const fn sites(&self) -> usize {
+        self.regions + self.newcomers
+    }
+
+    /// Who belongs after so many changes of membership.
+    pub fn members(&self, step: usize) -> Group {
+        step.checked_sub(1).map_or_else(|| Group::of(0..self.regions), |at| self.steps[at].members)
     }
 
     /// Links after the healing: short, and as narrow as before.

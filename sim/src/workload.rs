@@ -131,7 +131,7 @@ impl Client {
 
     fn region(&mut self, elsewhere: u64, scenario: &Scenario) -> usize {
         if self.dice.chance(elsewhere) {
-            self.dice.below(scenario.regions as u64) as usize
+            self.dice.below(scenario.sites() as u64) as usize
         } else {
             self.home
         }

@@ -56,7 +56,7 @@ impl Ledger {
         }
     }
 
-    /// The region lost its disk: whether anything it accepted has survived is for the others to show.
+    /// The region lost its disk, or left: whether anything it accepted has survived is for the others to show.
     pub fn wipe(&mut self, region: Region) {
         self.recent.remove(&region);
         for accepted in self.accepted.iter_mut().filter(|accepted| accepted.region == region) {

@@ -220,6 +220,13 @@ impl Oracle {
         self.delivered.retain(|(from, ..), _| *from != region);
     }
 
+    /// A region was stopped for good: what it accepted and nobody has is gone with it. What a region has acknowledged to
+    /// it stays among what that region must know.
+    pub fn retired(&mut self, region: Region) {
+        self.ledger.wipe(region);
+        self.delivered.retain(|(from, ..), _| *from != region);
+    }
+
     /// A region starts again. INV-16: "No incarnation, log epoch or sequence is ever reused."
     pub fn started(&mut self, region: Region, life: (u32, u32), at_us: u64) -> Result<(), Violation> {
         let lives = self.lives.entry(region).or_default();

@@ -71,6 +71,8 @@ pub mod clause {
     pub const INV_17: &str = "A healed core converges in bounded rounds; a region alone keeps answering.";
     /// Determinism.
     pub const INV_18: &str = "The same seed gives the same trace, byte for byte.";
+    /// Membership.
+    pub const S5: &str = "Membership has an epoch; acknowledgements count within one epoch; an epoch adds or removes one region.";
     /// Bounds of memory and quotas.
     pub const S6: &str = "Memory or quota bound reached: claims are refused. Nothing live is ever evicted.";
     /// The answers of S4, which the invariants presuppose.

@@ -68,7 +68,7 @@ impl World {
         self.trace.event(now_us, "heal", &[]);
         self.network.heal(self.scenario.calm());
         self.sever();
-        for at in 0..self.scenario.regions {
+        for at in 0..self.scenario.sites() {
             let site = &mut self.sites[at];
             site.slow = 1;
             site.stalled_us = 0;

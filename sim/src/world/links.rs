@@ -4,21 +4,25 @@
 //! then it is the replica's to refuse.
 
 use super::{Event, World};
+use crdt::node::FrameError;
+
 use crate::goals::Goal;
 use crate::limits;
 use crate::network::Fate;
 use crate::oracle::facts::Lsn;
 use crate::oracle::violation::{Violation, clause};
 use crate::pattern::Pattern;
-use crate::replica::{Said, region_index, said};
+use crate::replica::{Said, describe, region_index, said};
 
 impl World {
     /// Tries to bring up the session of a pair, now and for ever.
     pub(super) fn dial(&mut self, a: usize, b: usize) {
         let again_us = self.network.delay_us(a, b, limits::RECONNECT_US);
         self.heap.after(again_us, Event::Dial { a, b });
-        let alive = self.sites[a].replica.is_some() && self.sites[b].replica.is_some();
-        if !alive || !self.network.is_open(a, b) || self.network.session(a, b).is_some() {
+        // Both must be alive, and each know the other for a member.
+        let knows = |at: usize, peer| self.sites[at].replica.as_ref().is_some_and(|r| r.knows(peer));
+        if !knows(a, b) || !knows(b, a) || !self.network.is_open(a, b) || self.network.session(a, b).is_some()
+        {
             return;
         }
         let session = self.network.connect(a, b);
@@ -57,20 +61,20 @@ impl World {
 
     /// The links of a pattern pass nothing from now on.
     pub(super) fn cut(&mut self, pattern: Pattern, turn: u32) {
-        for (from, to) in pattern.links(self.scenario.regions) {
+        for (from, to) in pattern.links(self.scenario.sites()) {
             self.trace.event(self.now_us(), "cut", &[from as u64, to as u64]);
             self.network.cut(from, to, true);
             if turn > 0 {
                 self.flapping.insert((from, to));
             }
         }
-        pattern.links(self.scenario.regions).for_each(|(from, to)| self.watch_cut(from, to));
+        pattern.links(self.scenario.sites()).for_each(|(from, to)| self.watch_cut(from, to));
         self.figures.links_cut = self.figures.links_cut.max(self.network.cut_links());
     }
 
     /// Takes a cut back.
     pub(super) fn mend(&mut self, pattern: Pattern) {
-        for (from, to) in pattern.links(self.scenario.regions) {
+        for (from, to) in pattern.links(self.scenario.sites()) {
             self.trace.event(self.now_us(), "mend", &[from as u64, to as u64]);
             self.network.cut(from, to, false);
             self.flapping.remove(&(from, to));
@@ -115,7 +119,7 @@ impl World {
     /// Everything that a region has to say to its peers now.
     pub(super) fn send_frames(&mut self, at: usize) -> Result<(), Violation> {
         let now_us = self.now_us();
-        for peer in 0..self.scenario.regions {
+        for peer in 0..self.scenario.sites() {
             if self.sites[at].links[peer] == 0 {
                 continue;
             }
@@ -205,6 +209,7 @@ impl World {
         let fate = self.network.send(from, to, bytes.len(), now_us);
         self.trace.event(now_us, "send", &[from as u64, to as u64, session, bytes.len() as u64]);
         self.trace.bytes(&bytes);
+        self.trace.remark(|| describe(&bytes));
         self.figures.bytes += bytes.len() as u64;
         match fate {
             Fate::Cut => {
@@ -272,15 +277,22 @@ impl World {
 
     fn take_in(&mut self, from: usize, to: usize, session: u64, bytes: &[u8]) -> Result<(), Violation> {
         let now_us = self.now_us();
+        // Configurations that are too far apart are refused until both are linked, and never then.
+        let apart = !self.scenario.steps.is_empty() && !self.are_linked(from, to);
         let site = &mut self.sites[to];
         let wall = site.wall(now_us);
         site.death_ms(now_us);
         let Some(replica) = site.replica.as_mut() else { return Ok(()) };
         let result = replica.frame(from, session, bytes, wall);
         self.trace.event(now_us, "frame", &[from as u64, to as u64, session, u64::from(result.is_err())]);
+        self.trace.remark(|| describe(bytes));
         if let Err(error) = result {
-            self.trace.remark(|| error.clone());
-            let whole = !self.scenario.menu.rough && !self.holes.contains(&session);
+            self.trace.remark(|| error.to_string());
+            let apart = apart && matches!(error, FrameError::Membership(_));
+            if apart {
+                self.goals.reach(Goal::MembersApart);
+            }
+            let whole = !apart && !self.scenario.menu.rough && !self.holes.contains(&session);
             if whole && self.sites[to].links[from] == session {
                 let story = [
                     format!(
@@ -300,10 +312,15 @@ impl World {
         self.pump(to)
     }
 
-    /// Whether every pair of regions, but the severed, has spoken and holds a session.
+    /// Whether every region has the last membership, and every pair of them, but the severed, has spoken and holds a
+    /// session.
     pub(super) fn all_linked(&self) -> bool {
+        let last = self.scenario.steps.len();
         self.sites.iter().all(|site| {
-            let Some(replica) = &site.replica else { return false };
+            if site.step != last {
+                return false;
+            }
+            let Some(replica) = &site.replica else { return !self.is_member(site.index) };
             let views = replica.node().peers(replica.store());
             let severed =
                 |a, b| self.scenario.severed == Some((a, b)) || self.scenario.severed == Some((b, a));

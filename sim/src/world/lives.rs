@@ -44,8 +44,10 @@ impl World {
     /// A region dies, or its machine does while it is down. It starts again after `down_us`.
     pub(super) fn crash(&mut self, at: usize, down_us: u64, death: Death) {
         let now_us = self.now_us();
+        let is_member = self.is_member(at);
         let site = &mut self.sites[at];
-        if site.replica.is_none() && death == Death::Process {
+        // A machine that nobody has yet cannot fail.
+        if !site.born && !is_member || site.replica.is_none() && death == Death::Process {
             return;
         }
         let lived = site.replica.take().is_some();
@@ -80,7 +82,7 @@ impl World {
             return;
         }
         let notice_us = if death == Death::Process { 1_000 } else { limits::IDLE_TIMEOUT_US };
-        for peer in (0..self.scenario.regions).filter(|peer| *peer != at) {
+        for peer in (0..self.scenario.sites()).filter(|peer| *peer != at) {
             if let Some(session) = self.network.session(at, peer) {
                 self.end_session(at, peer, session, notice_us);
             }
@@ -181,18 +183,20 @@ impl World {
         self.trace.event(now_us, "refused", &[at as u64]);
         self.trace.remark(|| damage.to_string());
         self.goals.reach(Goal::RotFound);
-        self.crash(at, 1_100_000, Death::Disk);
+        self.crash(at, limits::REBIRTH_US, Death::Disk);
         Ok(())
     }
 
     pub(super) fn restart(&mut self, at: usize, life: u64) -> Result<(), Violation> {
         let now_us = self.now_us();
+        let is_member = self.is_member(at);
         let site = &mut self.sites[at];
-        if site.life != life || site.replica.is_some() {
+        if site.life != life || site.replica.is_some() || !is_member {
             return Ok(());
         }
         let wall = site.wall(now_us);
-        let started = match Replica::start(&self.scenario, at, &site.disk, site.boot, wall) {
+        let machine = (&site.disk, site.boot);
+        let started = match Replica::start(&self.scenario, at, site.step, machine, wall) {
             Ok(started) => started,
             Err(damage) => return self.refused(at, &damage),
         };

@@ -17,6 +17,7 @@ mod ending;
 mod links;
 mod lives;
 mod log;
+mod members;
 mod reserve;
 mod site;
 
@@ -67,6 +68,7 @@ enum Event {
     Break { a: usize, b: usize, session: u64 },
     Frame { from: usize, to: usize, session: u64, bytes: Vec<u8> },
     Room { from: usize, to: usize },
+    Reload { site: usize },
     Fault(Fault),
 }
 
@@ -141,17 +143,17 @@ pub struct Figures {
 impl World {
     /// The world of `scenario`, before anything has happened.
     pub fn new(scenario: Scenario, keep_trace: bool) -> Self {
-        let regions: Vec<Region> = (1..=scenario.regions as Region).collect();
+        let regions: Vec<Region> = (1..=scenario.sites() as Region).collect();
         let unknown = scenario.namespace_of.iter().map(|ns| scenario.namespaces[*ns].unknown_on_lease_end);
         let oracle = Oracle::new(&regions, unknown.collect(), scenario.max_drift_ms);
-        let mut network = Network::new(scenario.seed, scenario.regions, scenario.weather);
+        let mut network = Network::new(scenario.seed, scenario.sites(), scenario.weather);
         if let Some(distances_us) = scenario.distances_us {
             network.spread_out(scenario.seed, distances_us);
         }
         let mut world = Self {
             heap: Heap::default(),
             network,
-            sites: (0..scenario.regions).map(|index| Site::new(index, &scenario)).collect(),
+            sites: (0..scenario.sites()).map(|index| Site::new(index, &scenario)).collect(),
             clients: (0..scenario.clients).map(|number| Client::new(number, &scenario)).collect(),
             waiting: vec![0; scenario.clients],
             requests: 0,
@@ -179,10 +181,10 @@ impl World {
         for (at_us, fault) in schedule(&self.scenario) {
             self.heap.at(at_us, Event::Fault(fault));
         }
-        for site in 0..self.scenario.regions {
+        for site in 0..self.scenario.sites() {
             let delay_us = self.dice.below(20_000);
             self.heap.at(1 + delay_us, Event::Restart { site, life: 0 });
-            for b in site + 1..self.scenario.regions {
+            for b in site + 1..self.scenario.sites() {
                 self.heap.at(20_000, Event::Dial { a: site, b });
             }
         }
@@ -261,16 +263,18 @@ impl World {
             Event::Break { a, b, session } => self.break_session(a, b, session),
             Event::Frame { from, to, session, bytes } => return self.frame(from, to, session, &bytes),
             Event::Room { from, to } => return self.room(from, to),
-            Event::Fault(fault) => self.fault(fault),
+            Event::Reload { site } => return self.take_up(site),
+            Event::Fault(fault) => return self.fault(fault),
         }
         Ok(())
     }
 
-    fn fault(&mut self, fault: Fault) {
+    fn fault(&mut self, fault: Fault) -> Result<(), Violation> {
         let now_us = self.now_us();
         match fault {
             Fault::Cut(pattern, turn) => self.cut(pattern, turn),
             Fault::Mend(pattern) => self.mend(pattern),
+            Fault::Reload(site) => return self.reload(site),
             Fault::Reset(a, b) => {
                 self.trace.event(now_us, "reset", &[a as u64, b as u64]);
                 if let Some(session) = self.network.session(a, b) {
@@ -297,6 +301,7 @@ impl World {
             }
             Fault::Rot(site, which) => self.rot(site, which),
         }
+        Ok(())
     }
 
     fn step_clock(&mut self, site: usize, step: ClockStep) {

@@ -35,6 +35,9 @@ pub(super) struct Site {
     pub(super) slow: u64,
     pub(super) life: u64,
     pub(super) replica: Option<Replica>,
+    /// Changes of membership that its configuration has, and those that its operator wants it to have.
+    pub(super) step: usize,
+    pub(super) wanted: usize,
     pub(super) held: Vec<Held>,
     /// Parked duplicates by their ticket, which is the request's number.
     pub(super) parked: BTreeMap<u64, Parked>,
@@ -90,9 +93,11 @@ impl Site {
             slow: 1,
             life: 0,
             replica: None,
+            step: 0,
+            wanted: 0,
             held: Vec::new(),
             parked: BTreeMap::new(),
-            links: vec![0; scenario.regions],
+            links: vec![0; scenario.sites()],
             written: 0,
             synced: 0,
             latest_ms: 0,
@@ -431,6 +436,7 @@ impl World {
         replica.tick(wall);
         site.death_ms(now_us);
         self.trace.event(now_us, "tick", &[at as u64]);
+        self.check_memberships(at)?;
         let key = self.dice.below(self.scenario.keys.len() as u64) as usize;
         self.look(at, key)?;
         self.copy(at, key);
