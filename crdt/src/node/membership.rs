@@ -225,9 +225,7 @@ impl Node {
         }
         for region in &change.added {
             let mut added = Peer::added(*region, wall_ms);
-            if !canary::planted(Bug::AddedAgainFromOne) {
-                added.streams = self.streams_retired;
-            }
+            added.streams = self.streams_retired;
             self.peers.insert(*region, added);
         }
         let told = Frame::Membership { epoch, members: Bytes(&wanted.region_bytes()) }.encode();

@@ -25,6 +25,7 @@ use std::process::Command;
 use std::time::Duration;
 
 pub use sim::link::{Rate, Spread, Weather};
+use sim::pattern::Pattern;
 
 pub use self::relay::Counts;
 use self::relay::Relay;
@@ -112,6 +113,16 @@ impl Links {
         for one in ones {
             others.iter().for_each(|other| self.cut(*one, *other));
         }
+    }
+
+    /// Cuts what the simulator's pattern of that name cuts between so many regions.
+    ///
+    /// # Panics
+    /// There is none of that name, or it would cut nothing.
+    pub fn cut_as(&self, pattern: &str) {
+        let regions = self.spaces.regions();
+        let pattern = Pattern::named(pattern, regions).expect("a pattern that cuts something");
+        pattern.links(regions).for_each(|(from, to)| self.cut_one_way(from, to));
     }
 
     /// Everything passes again between the two.

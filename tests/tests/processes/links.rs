@@ -72,7 +72,8 @@ fn a_majority_and_a_minority_go_on_and_agree_after_the_split() {
     let mut told = Told::default();
     write_everywhere(&cluster, &mut told, "before");
     cluster.agree();
-    cluster.links().split(&[EU, US], &[AP, SA, AF]);
+    // EU and US on the one side, the others on the other.
+    cluster.links().cut_as("majority-minority");
     write_everywhere(&cluster, &mut told, "split");
     (0..20).for_each(|n| told.run_twice(&cluster, &[US, AF], &format!("both.{n}")));
     // Each side goes on among itself while the other is silent.
@@ -188,9 +189,7 @@ fn a_ring_of_overlapping_majorities_agrees_after_it() {
     let mut told = Told::default();
     write_everywhere(&cluster, &mut told, "before");
     cluster.agree();
-    for at in 0..5 {
-        cluster.links().cut(at, (at + 2) % 5);
-    }
+    cluster.links().cut_as("ring");
     write_everywhere(&cluster, &mut told, "ring");
     // Two that cannot see each other.
     (0..20).for_each(|n| told.run_twice(&cluster, &[n % 5, (n + 2) % 5], &format!("both.{n}")));
@@ -208,7 +207,8 @@ fn a_bridge_agrees_over_it_and_after_it() {
     let mut told = Told::default();
     write_everywhere(&cluster, &mut told, "before");
     cluster.agree();
-    cluster.links().split(&[EU, US], &[SA, AF]);
+    // EU and US here, SA and AF there, AP between them.
+    cluster.links().cut_as("bridge");
     write_everywhere(&cluster, &mut told, "bridge");
     (0..20).for_each(|n| told.run_twice(&cluster, &[US, SA], &format!("both.{n}")));
     (0..5).filter(|at| *at != AP).for_each(|at| told.wait_seen(&cluster, at, AP));
