@@ -105,13 +105,14 @@ impl Log {
         for name in unfinished {
             if name.starts_with(RESERVE) { spares.push(name) } else { disk.unlink(&name)? }
         }
-        // A start that wrote nothing leaves a segment without records: its number is this start's, too.
-        let empty = |s: &Closed| s.first_lsn == header.first_lsn && s.last_lsn < s.first_lsn;
-        closed.iter().filter(|segment| empty(segment)).try_for_each(|segment| disk.unlink(&segment.name))?;
-        closed.retain(|segment| !empty(segment));
         let mut reserve = Reserve::adopt(disk, spares, scenario)?;
         let first = reserve.take_first(disk)?;
         let current = Current::begin(disk, first, &header)?;
+        // A start that wrote nothing leaves a segment without records: its number is this start's, too. It goes once that
+        // has begun, as the daemon has it: without both, a power loss would have the next start take its epoch again.
+        let empty = |s: &Closed| s.first_lsn == header.first_lsn && s.last_lsn < s.first_lsn;
+        closed.iter().filter(|segment| empty(segment)).try_for_each(|segment| disk.unlink(&segment.name))?;
+        closed.retain(|segment| !empty(segment));
         reserve.fill(disk)?;
         spare_manifest(disk)?;
         let unsynced = vec![current.file];
