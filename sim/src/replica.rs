@@ -46,7 +46,8 @@ const PROBE: &str = "probe";
 const PROBE_BYTES: usize = 64 * 1024;
 
 /// Runs are short: so that what no stream brings is found within them.
-const HURRIED: ComparePace = ComparePace { age_ms: 300, alive_ms: 300, every_ms: 200, again_ms: 50, patience_ms: 1_000 };
+const HURRIED: ComparePace =
+    ComparePace { age_ms: 300, alive_ms: 300, every_ms: 200, again_ms: 50, patience_ms: 1_000 };
 
 /// One living region.
 pub struct Replica {

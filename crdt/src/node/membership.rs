@@ -219,14 +219,11 @@ impl Node {
         self.config.membership = epoch;
         self.config.peers = peers.to_vec();
         for region in &change.retired {
-            let streams = self.peers.remove(region).map_or(0, |peer| peer.streams);
-            self.streams_retired = self.streams_retired.max(streams);
+            self.peers.remove(region);
             self.memory.cursors.remove(region);
         }
         for region in &change.added {
-            let mut added = Peer::added(*region, wall_ms);
-            added.streams = self.streams_retired;
-            self.peers.insert(*region, added);
+            self.peers.insert(*region, Peer::added(*region, wall_ms));
         }
         let told = Frame::Membership { epoch, members: Bytes(&wanted.region_bytes()) }.encode();
         if !canary::planted(Bug::MembershipNotTold) {

@@ -205,9 +205,6 @@ pub struct Node {
     scratch: Scratch,
     /// The gate's catching-up reason is lifted once and for all.
     caught_up: bool,
-    /// Streams begun for regions that were retired since: one that is added again counts on from there, so that no number
-    /// is used twice.
-    streams_retired: u64,
 }
 
 impl Node {
@@ -224,15 +221,7 @@ impl Node {
             memory.incomplete = false;
             store.append_record(&Record::Complete(true), Durable::Interval);
         }
-        Self {
-            config,
-            memory,
-            peers,
-            started_ms: wall_ms,
-            scratch: Scratch::default(),
-            caught_up,
-            streams_retired: 0,
-        }
+        Self { config, memory, peers, started_ms: wall_ms, scratch: Scratch::default(), caught_up }
     }
 
     /// The transport has authenticated `peer` on a new link; an older link to it is forgotten.
