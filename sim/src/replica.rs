@@ -49,6 +49,17 @@ const PROBE_BYTES: usize = 64 * 1024;
 const HURRIED: ComparePace =
     ComparePace { age_ms: 300, alive_ms: 300, every_ms: 200, again_ms: 50, patience_ms: 1_000 };
 
+/// Far regions need some round trips of 0.6 s and more for what near ones say within a second.
+const PATIENT_MS: u64 = 10_000;
+
+fn pace(scenario: &Scenario) -> ComparePace {
+    match scenario.distances_us {
+        _ if scenario.unhurried => ComparePace::default(),
+        Some(_) => ComparePace { patience_ms: PATIENT_MS, ..HURRIED },
+        None => HURRIED,
+    }
+}
+
 /// One living region.
 pub struct Replica {
     store: Store,
@@ -157,7 +168,7 @@ impl Replica {
             catch_up_wait_ms: 2_000,
             reach_wait_ms: 500,
             alone: false,
-            pace: if scenario.unhurried { ComparePace::default() } else { HURRIED },
+            pace: pace(scenario),
         };
         let node = Node::new(config, recovered.memory, &recovered.store, wall);
         let replica = Self { store: recovered.store, node, scratch: Scratch::default(), peers };
