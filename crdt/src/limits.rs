@@ -108,6 +108,15 @@ pub const COMPARE_WINDOW: usize = 64;
 pub const COMPARE_CELLS_MAX: usize = 65_536;
 /// Questions of one peer that wait for their answers; more end its link.
 pub const COMPARE_JOBS_MAX: usize = 4 * COMPARE_WINDOW;
+/// Bytes of such questions; more end its link. A window of questions about 10,000,000 keys takes less than a tenth.
+pub const COMPARE_JOBS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// While one peer's log catches up, other peers are not compared with for at most this long, in milliseconds: most of what
+/// they hold and we lack is on its way.
+pub const COMPARE_AFTER_CATCH_UP_MS: u64 = 120_000;
+/// A log that has brought nothing for so long is not catching up, in milliseconds.
+pub const CATCH_UP_SILENT_MS: u64 = 2_000;
+/// Hellos that one link may bring: one, and one more after each change of life that it learns of.
+pub const HELLOS_A_LINK_MAX: u64 = 16;
 /// A peer that holds no more keys than this is compared with at once by whoever is behind its log.
 pub const FEED_SMALL_KEYS: u64 = 4_096;
 /// So long the round trips to all peers are waited for, to ask the nearest first, in milliseconds.
@@ -118,8 +127,24 @@ pub const FEED_ALONE_MS_MAX: u64 = 120_000;
 pub const FEED_FRESH_MS: u64 = 600_000;
 /// Largest frame between peers, in bytes, its header included.
 pub const FRAME_BYTES_MAX: usize = RECORD_BYTES_MAX + 64 * 1024;
-/// A frame of records is closed once it holds this many bytes.
-pub const FRAME_BYTES_TARGET: usize = 128 * 1024;
+/// A frame of records is closed once it holds this many bytes: some 200 entries, which are merged within half a
+/// millisecond. Four times as much made those who ask meanwhile wait four times as long, and healed no faster.
+pub const FRAME_BYTES_TARGET: usize = 32 * 1024;
+/// A frame of so many bytes is healing's: it was closed because it was full. A batch of a client is smaller: at half of
+/// this, rests between batches were seen in how late peers saw them.
+pub const HEAL_FRAME_BYTES: usize = FRAME_BYTES_TARGET;
+/// The least share of its thread that healing is left with, in percent: it never starves.
+pub const HEAL_SHARE_PERCENT_MIN: u64 = 40;
+/// The greatest share, in percent: some rest is needed to see whether others wait.
+pub const HEAL_SHARE_PERCENT_MAX: u64 = 90;
+/// The share that healing begins with, in percent.
+pub const HEAL_SHARE_PERCENT_START: u64 = 50;
+/// A rest that ends later by so much has waited for a core, in microseconds; the kernel's timers are late by 60.
+pub const HEAL_LATE_US: u64 = 250;
+/// Rests shorter than this are saved up, in microseconds.
+pub const HEAL_REST_US_MIN: u64 = 100;
+/// Longest rest, in microseconds: what other peers, pings and acknowledgements wait at most.
+pub const HEAL_REST_US_MAX: u64 = 2_000;
 /// Records in one frame.
 pub const FRAME_RECORDS_MAX: usize = 8_192;
 /// Bytes sent to one peer and not acknowledged yet; the sender pauses beyond it.

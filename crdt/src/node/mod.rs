@@ -20,6 +20,7 @@ mod clocks;
 mod feed;
 mod lag;
 pub(crate) mod membership;
+mod pacing;
 mod peer;
 mod receive;
 mod reconcile;
@@ -41,6 +42,7 @@ use crate::store::{Batch, MergeRefused, Scratch, Store};
 use crate::wire::MalformedFrame;
 
 pub use membership::{Membership, MembershipChange, MembershipError};
+pub use pacing::Pacing;
 use peer::Peer;
 pub use peer::{LinkState, PeerView};
 
@@ -195,6 +197,24 @@ pub enum FrameError {
     ClosedLink,
 }
 
+impl FrameError {
+    /// One word, for a counter.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Malformed(MalformedFrame::Version(_)) => "version",
+            Self::Malformed(MalformedFrame::Comparison) => "comparison",
+            Self::Malformed(_) => "malformed",
+            Self::Refused(_) => "records",
+            Self::Cluster { .. } => "cluster",
+            Self::Region { .. } => "region",
+            Self::Membership(_) => "membership",
+            Self::OutOfOrder(_) => "out_of_order",
+            Self::OldCopy { .. } | Self::WeAreOldCopy { .. } => "old_copy",
+            Self::ClosedLink => "closed_link",
+        }
+    }
+}
+
 /// See the module's text.
 #[derive(Debug)]
 pub struct Node {
@@ -205,6 +225,8 @@ pub struct Node {
     scratch: Scratch,
     /// The gate's catching-up reason is lifted once and for all.
     caught_up: bool,
+    /// How much of a core healing may take; the driver measures and rests.
+    pub pacing: Pacing,
 }
 
 impl Node {
@@ -221,7 +243,8 @@ impl Node {
             memory.incomplete = false;
             store.append_record(&Record::Complete(true), Durable::Interval);
         }
-        Self { config, memory, peers, started_ms: wall_ms, scratch: Scratch::default(), caught_up }
+        let (scratch, pacing) = (Scratch::default(), Pacing::default());
+        Self { config, memory, peers, started_ms: wall_ms, scratch, caught_up, pacing }
     }
 
     /// The transport has authenticated `peer` on a new link; an older link to it is forgotten.
@@ -251,6 +274,7 @@ impl Node {
         bytes: &[u8],
         wall_ms: u64,
     ) -> Result<(), FrameError> {
+        let elsewhere = self.catches_up_beside(region, wall_ms);
         let Some(peer) = self.peers.get_mut(&region) else { return Err(FrameError::ClosedLink) };
         if peer.link_id() != Some(link) {
             return Err(FrameError::ClosedLink);
@@ -261,6 +285,7 @@ impl Node {
             memory: &mut self.memory,
             store,
             scratch: &mut self.scratch,
+            elsewhere,
             wall_ms,
         };
         let result = receiving.frame(peer, bytes);
@@ -276,9 +301,14 @@ impl Node {
 
     /// Time has passed: pings, gates. To be called at least every [`limits::PING_EVERY_MS`].
     pub fn handle_tick(&mut self, store: &Store, wall_ms: u64) {
+        let catching_up: Vec<RegionId> =
+            self.peers.values().filter(|peer| peer.is_catching_up(wall_ms)).map(|peer| peer.region).collect();
         for peer in self.peers.values_mut() {
             peer.ping(wall_ms);
             peer.lag.note(store.tail().written(), peer.acked_seq, wall_ms);
+            if catching_up.iter().any(|region| *region != peer.region) {
+                continue;
+            }
             reconcile::tick(peer, store, &self.config.pace, wall_ms);
         }
         feed::begin_due(&mut self.peers, store, self.config.pace.again_ms, wall_ms);
@@ -346,6 +376,12 @@ impl Node {
     /// The cursors to be written at the top of every new segment, so that deleting old ones loses none.
     pub fn cursors(&self) -> Vec<(RegionId, Cursor)> {
         self.peers.values().filter_map(Peer::cursor).collect()
+    }
+
+    /// Whether another peer's log is on its way: then most of what `region` has and we lack is, too, and comparing would
+    /// bring it twice.
+    fn catches_up_beside(&self, region: RegionId, wall_ms: u64) -> bool {
+        self.peers.values().any(|peer| peer.region != region && peer.is_catching_up(wall_ms))
     }
 
     fn note_oldest_word(&self, store: &Store) {

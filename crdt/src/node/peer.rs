@@ -127,6 +127,11 @@ pub(super) struct Link {
     pub(super) last_ping_ms: u64,
     pub(super) last_resend_ms: u64,
     pub(super) stalled: Option<Stall>,
+    /// When it came up, and when it last brought records, or came up, Unix milliseconds.
+    pub(super) since_ms: u64,
+    pub(super) moved_ms: u64,
+    /// Hellos that it has brought.
+    pub(super) hellos: u64,
     /// Acknowledgements that wait for their durability.
     pub(super) acks: VecDeque<(Cursor, Release)>,
     /// The last acknowledgement that left, to be said again in case it was lost.
@@ -205,6 +210,9 @@ impl Peer {
             last_ping_ms: wall_ms,
             last_resend_ms: 0,
             stalled: None,
+            since_ms: wall_ms,
+            moved_ms: wall_ms,
+            hellos: 0,
             acks: VecDeque::new(),
             last_ack: None,
             comparing: Comparing::default(),
@@ -236,6 +244,17 @@ impl Peer {
 
     pub(super) fn is_caught_up(&self) -> bool {
         self.caught_up
+    }
+
+    /// Its log is on its way: what it had when the link came up is not all here, and arrives.
+    pub(super) fn is_catching_up(&self, wall_ms: u64) -> bool {
+        let Some(link) = self.link.as_ref().filter(|link| link.sending.is_some()) else { return false };
+        let received = self.received.unwrap_or_default();
+        let behind = received.incarnation != link.their_tip.incarnation || received < link.their_tip;
+        let moves = wall_ms.abs_diff(link.moved_ms) < limits::CATCH_UP_SILENT_MS;
+        // Whatever it announces, others wait only so long.
+        let patient = wall_ms.abs_diff(link.since_ms) < limits::COMPARE_AFTER_CATCH_UP_MS;
+        behind && link.their_tip.lsn > 0 && moves && patient && link.stalled.is_none()
     }
 
     pub(super) fn is_cut(&self) -> bool {

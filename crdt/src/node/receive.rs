@@ -26,6 +26,8 @@ pub(super) struct Receiving<'r> {
     pub(super) memory: &'r mut NodeMemory,
     pub(super) store: &'r Store,
     pub(super) scratch: &'r mut Scratch,
+    /// Another peer's log is on its way.
+    pub(super) elsewhere: bool,
     pub(super) wall_ms: u64,
 }
 
@@ -60,6 +62,11 @@ impl Receiving<'_> {
                 Ok(())
             }
             Frame::Repair { of, bodies } => self.repair(peer, &of, Bodies::new(bodies)),
+            Frame::Compare { exchange, .. } | Frame::Narrow { exchange, .. } if self.elsewhere => {
+                let (nonce, buckets) = (exchange.nonce, Vec::new());
+                peer.queue(Frame::Differ { nonce, buckets, more: false, declined: true }.encode());
+                Ok(())
+            }
             frame => {
                 reconcile::frame(peer, self.store, &frame, self.wall_ms)?;
                 self.end_comparison(peer);
@@ -114,6 +121,13 @@ impl Receiving<'_> {
         if theirs.region != peer.region {
             let (announced, authenticated) = (theirs.region.0, peer.region.0);
             return Err(FrameError::Region { announced, authenticated });
+        }
+        if let Some(link) = &mut peer.link {
+            // Each begins our stream anew, perhaps with the whole map.
+            link.hellos += 1;
+            if link.hellos > limits::HELLOS_A_LINK_MAX {
+                return Err(FrameError::OutOfOrder("hello after hello"));
+            }
         }
         self.membership(peer, theirs.membership, theirs.members)?;
         // Its stamps of ours may be ahead of what we remember after a loss (S6); but never believe a
@@ -224,11 +238,13 @@ impl Receiving<'_> {
             return Ok(());
         }
         let empty = bodies.clone().next().is_none();
+        check_advance(peer, prev, last)?;
         let Some(merged) = self.merge(peer, bodies)? else { return Ok(()) };
         peer.received = Some(last);
         peer.applied += merged.applied as u64;
         if let Some(link) = &mut peer.link {
             link.stalled = None;
+            link.moved_ms = if empty { link.moved_ms } else { self.wall_ms };
         }
         let mut release = merged.release;
         if !empty {
@@ -323,6 +339,20 @@ impl Receiving<'_> {
         }
         link.last_resend_ms = self.wall_ms;
         peer.queue(Frame::Ack { upto, resend: true }.encode());
+    }
+}
+
+/// A stream moves on, in the life and log epoch that its hello named; a walk over the map counts in epoch 0. A cursor
+/// from nowhere would be kept over restarts, and the region that owns the log be refused as an older copy of itself.
+fn check_advance(peer: &Peer, prev: Cursor, last: Cursor) -> Result<(), FrameError> {
+    let Some(link) = &peer.link else { return Ok(()) };
+    let tip = link.their_tip;
+    let named = last.incarnation == tip.incarnation && (last.epoch == tip.epoch || last.epoch.0 == 0);
+    let back = prev.incarnation == last.incarnation && prev.epoch == last.epoch && last.lsn < prev.lsn;
+    if named && !back {
+        Ok(())
+    } else {
+        Err(FrameError::OutOfOrder("a cursor that its hello does not allow"))
     }
 }
 

@@ -1,0 +1,107 @@
+//! How much of a core healing may take: whoever asks this region now must not wait for what another one missed.
+//!
+//! Healing is what fills frames: a backlog that is merged or fed, a map that is walked, a comparison that finds much. It
+//! is done in small pieces. The driver says what each piece took, and is told how long to rest before the next, so that
+//! healing keeps to a share of its thread. The share follows how punctually the rests end: a thread that wakes late has
+//! waited for a core, and so have the threads that answer clients. It is taken back quickly and given slowly. Nobody
+//! sets it: on a machine with a free core healing takes nearly a whole one, on a busy one two fifths.
+//!
+//! Resting holds back the peer by itself: what is not merged is not acknowledged, and its window is bounded.
+//!
+//! Rejected: entries a second (another number for every machine), a lower priority of the thread (cannot be raised again
+//! without privilege), the waits of clients as the signal (there may be none when a region comes back, and the first
+//! ones would pay for finding out).
+//!
+//! Must never: rest for a frame of the steady state, or let healing starve.
+
+use crate::limits;
+
+/// See the module's text. Without a clock: the driver measures.
+#[derive(Debug)]
+pub struct Pacing {
+    share_percent: u64,
+    /// Rest that is owed and too short to be taken alone, in microseconds.
+    owed_us: u64,
+}
+
+impl Default for Pacing {
+    fn default() -> Self {
+        Self { share_percent: limits::HEAL_SHARE_PERCENT_START, owed_us: 0 }
+    }
+}
+
+impl Pacing {
+    /// A frame of so many bytes took so long to be taken in or made: how long to rest now, in microseconds; 0: not
+    /// at all.
+    pub fn worked(&mut self, frame_bytes: usize, took_us: u64) -> u64 {
+        if frame_bytes < limits::HEAL_FRAME_BYTES {
+            return 0;
+        }
+        self.owed_us += took_us * (100 - self.share_percent) / self.share_percent;
+        if self.owed_us < limits::HEAL_REST_US_MIN {
+            return 0;
+        }
+        std::mem::take(&mut self.owed_us).min(limits::HEAL_REST_US_MAX)
+    }
+
+    /// A rest of `asked_us` was over after `took_us`.
+    pub fn rested(&mut self, asked_us: u64, took_us: u64) {
+        let late = took_us > asked_us + limits::HEAL_LATE_US;
+        let share = if late { self.share_percent * 7 / 8 } else { self.share_percent + 1 };
+        self.share_percent = share.clamp(limits::HEAL_SHARE_PERCENT_MIN, limits::HEAL_SHARE_PERCENT_MAX);
+    }
+
+    /// The part of its thread that healing may take now, in percent.
+    pub fn share_percent(&self) -> u64 {
+        self.share_percent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: usize = limits::FRAME_BYTES_TARGET;
+
+    /// Heals for a second on a machine where a rest ends so late; what part of the time was work, in percent.
+    fn heal(pacing: &mut Pacing, late_us: u64) -> u64 {
+        let (mut worked_us, mut rested_us) = (0, 0);
+        while worked_us + rested_us < 1_000_000 {
+            worked_us += 400;
+            let rest_us = pacing.worked(FULL, 400);
+            assert!(rest_us <= limits::HEAL_REST_US_MAX);
+            if rest_us > 0 {
+                rested_us += rest_us;
+                pacing.rested(rest_us, rest_us + late_us);
+            }
+        }
+        worked_us * 100 / (worked_us + rested_us)
+    }
+
+    /// A region that came back took the core for itself: local p99 rose to ten times what it was.
+    #[test]
+    fn healing_yields_where_others_wait_for_a_core_and_never_starves() {
+        let mut pacing = Pacing::default();
+        let busy = heal(&mut pacing, 1_000);
+        assert!((limits::HEAL_SHARE_PERCENT_MIN..50).contains(&busy), "{busy} % of a busy core");
+        assert_eq!(pacing.share_percent(), limits::HEAL_SHARE_PERCENT_MIN, "the floor");
+        heal(&mut pacing, 0);
+        let free = heal(&mut pacing, 0);
+        assert!(free >= limits::HEAL_SHARE_PERCENT_MAX - 2, "{free} % of a free core");
+    }
+
+    #[test]
+    fn the_steady_state_never_rests() {
+        let mut pacing = Pacing::default();
+        for _ in 0..1_000 {
+            assert_eq!(pacing.worked(limits::HEAL_FRAME_BYTES - 1, 5_000), 0);
+        }
+    }
+
+    #[test]
+    fn a_long_piece_rests_for_no_longer_than_the_bound() {
+        let mut pacing = Pacing::default();
+        assert_eq!(pacing.worked(FULL, 60_000_000), limits::HEAL_REST_US_MAX);
+        assert_eq!(pacing.worked(FULL, 1), 0, "what was owed beyond it is forgiven");
+    }
+}
