@@ -16,6 +16,7 @@ use crate::journal;
 use crate::limits;
 use crate::node::membership::are_regions;
 
+use compare::ascend;
 pub use compare::{Exchange, PartOf, RangeItems, RangeSums, Wanted};
 
 /// Version of the frames this code writes; the only one it reads.
@@ -234,9 +235,20 @@ impl<'a> Frame<'a> {
             Self::Compare { sums, .. } if sums.len() > limits::COMPARE_BUCKETS_MAX => {
                 return Err(MalformedFrame::Comparison);
             }
-            Self::Narrow { ranges, .. } => ranges.iter().try_for_each(RangeSums::check)?,
-            Self::Items { ranges, .. } => ranges.iter().try_for_each(RangeItems::check)?,
-            Self::Want { wanted, .. } => wanted.iter().try_for_each(Wanted::check)?,
+            Self::Compare { sums, .. } => ascend(sums.iter().map(|(bucket, _)| *bucket))?,
+            Self::Differ { buckets, .. } => ascend(buckets.iter().map(|(bucket, _)| *bucket))?,
+            Self::Narrow { ranges, .. } => {
+                ascend(ranges.iter().map(|range| range.bucket))?;
+                ranges.iter().try_for_each(RangeSums::check)?;
+            }
+            Self::Items { ranges, .. } => {
+                ascend(ranges.iter().map(|range| (range.bucket, range.range)))?;
+                ranges.iter().try_for_each(RangeItems::check)?;
+            }
+            Self::Want { wanted, .. } => {
+                ascend(wanted.iter().map(|wanted| wanted.bucket))?;
+                wanted.iter().try_for_each(Wanted::check)?;
+            }
             _ => {}
         }
         Ok(frame)

@@ -247,7 +247,8 @@ pub(super) fn frame(
     let level = is_level(peer, store);
     let Some(link) = &mut peer.link else { return Ok(()) };
     let comparing = &mut link.comparing;
-    if comparing.answers.len() >= limits::COMPARE_JOBS_MAX {
+    let bytes: usize = comparing.answers.iter().map(Job::bytes).sum();
+    if comparing.answers.len() >= limits::COMPARE_JOBS_MAX || bytes > limits::COMPARE_JOBS_BYTES_MAX {
         return Err(MalformedFrame::Comparison);
     }
     match frame {
@@ -356,7 +357,11 @@ impl Asking {
                 break;
             }
             self.cells += 1;
-            self.todo.entry(shard as u32).or_default().push(bucket);
+            let buckets = self.todo.entry(shard as u32).or_default();
+            // In order, and none twice, whatever the frames of the answer say.
+            if buckets.last() < Some(&bucket) {
+                buckets.push(bucket);
+            }
         }
         Ok(())
     }

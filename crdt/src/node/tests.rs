@@ -9,6 +9,7 @@ mod compares;
 mod copies;
 mod feeds;
 mod harness;
+mod hostile;
 mod lives;
 mod memberships;
 mod streams;

@@ -81,6 +81,19 @@ pub struct Wanted<'a> {
 pub(crate) const SUM_BYTES: usize = 4;
 pub(crate) const ITEM_BYTES: usize = 8;
 
+/// Whether each is greater than the one before: nothing may be asked twice in one frame, or a few bytes of question would
+/// buy any number of walks and answers.
+pub(super) fn ascend<T: Ord>(mut keys: impl Iterator<Item = T>) -> Result<(), MalformedFrame> {
+    let mut before = keys.next();
+    for key in keys {
+        if before.as_ref() >= Some(&key) {
+            return Err(MalformedFrame::Comparison);
+        }
+        before = Some(key);
+    }
+    Ok(())
+}
+
 impl RangeSums<'_> {
     pub(super) fn check(&self) -> Result<(), MalformedFrame> {
         let bits = u32::from(self.bits);

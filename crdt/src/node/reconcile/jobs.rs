@@ -60,7 +60,25 @@ impl AskedRanges {
     }
 }
 
+/// What a number of a set takes, with its place in it, in bytes.
+const ID_BYTES: usize = 8;
+
 impl Job {
+    /// What a peer's question takes in memory until it is answered.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Say(frame) => frame.len(),
+            Self::Differ(_, buckets) => buckets.len() * size_of::<Bucket>(),
+            Self::Narrow(_, _, buckets) => buckets.len() * size_of::<Bucket>(),
+            Self::Items(_, _, asked) => {
+                asked.iter().map(|asked| size_of::<AskedRanges>() + size_of_val(&asked.sums[..])).sum()
+            }
+            Self::Give(_, _, named) => (named.entries.len() + named.conflicts.len()) * ID_BYTES,
+            // Ours, and made of what we hold: bounded by a shard.
+            Self::Repair(_) => 0,
+        }
+    }
+
     /// The next frame, if it may leave, and what is left to do.
     pub(super) fn work(self, store: &Store) -> (Option<Vec<u8>>, Option<Self>) {
         match self {

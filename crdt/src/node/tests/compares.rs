@@ -43,7 +43,7 @@ fn foreign(key: &str, age_ms: u64, wall_ms: u64) -> Vec<u8> {
 }
 
 /// Makes region `at` hold what nobody streams.
-fn give(cluster: &mut Cluster, at: usize, keys: impl Iterator<Item = String>, age_ms: u64) {
+pub(super) fn give(cluster: &mut Cluster, at: usize, keys: impl Iterator<Item = String>, age_ms: u64) {
     let wall_ms = cluster.wall_ms;
     let bodies: Vec<Vec<u8>> = keys.map(|key| foreign(&key, age_ms, wall_ms)).collect();
     let replica = &mut cluster.replicas[at];
@@ -52,7 +52,7 @@ fn give(cluster: &mut Cluster, at: usize, keys: impl Iterator<Item = String>, ag
     replica.flush();
 }
 
-fn repaired(cluster: &Cluster, at: usize) -> u64 {
+pub(super) fn repaired(cluster: &Cluster, at: usize) -> u64 {
     let replica = &cluster.replicas[at];
     replica.node.peers(&replica.store).iter().map(|peer| peer.repaired).sum()
 }
@@ -210,6 +210,7 @@ fn comparisons_that_fit_nothing_are_refused() {
         Frame::Items { nonce, shard: 0, ranges: outside },
         Frame::Want { exchange, shard: 0, wanted: odd },
         Frame::Want { exchange, shard: 9, wanted: Vec::new() },
+        Frame::Compare { exchange, sums: vec![(bucket, 1); 1_000] },
         Frame::Repair { of, bodies: Bytes(&[1, 0, 0, 0, 250]) },
     ];
     let before = cluster.replicas[B].store.digest(T0);
@@ -222,7 +223,7 @@ fn comparisons_that_fit_nothing_are_refused() {
         Frame::Differ { nonce, buckets: vec![(bucket, Bytes(&[1, 2]))], more: false, declined: false },
         Frame::Items { nonce, shard: 77, ranges: Vec::new() },
         Frame::Want { exchange, shard: 0, wanted: vec![Wanted { bucket, ids: Bytes(&[0; 400]) }] },
-        Frame::Compare { exchange, sums: vec![(bucket, 1); 1_000] },
+        Frame::Compare { exchange, sums: (0..1_000).map(|n| (Bucket(u64::MAX - 1_000 + n), 1)).collect() },
     ];
     for frame in ignored {
         assert!(cluster.hand_over(A, B, &frame.encode()), "{frame:?}");
