@@ -1,8 +1,11 @@
 //! `onced status`: this region's state, for people and for health checks.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use super::client::{ClientCommand, ClientOptions, Failure, call};
 use super::exit;
 use super::show::{Page, field_text};
+use crate::peer::certificates::Certificate;
 use crate::resp::{Client, Value};
 
 const EXAMPLES: &str = "  onced status\n  onced status --ready   # exit code 20 until claims are answered";
@@ -34,7 +37,7 @@ impl ClientCommand for StatusArgs {
         let state =
             if is_ready(reply) { "READY".to_owned() } else { format!("NOT READY ({})", text("reason")) };
         page.line(&format!("{state}  region {}, up {}", text("region"), text("uptime_ms")));
-        for advice in advices(reply) {
+        for advice in advices(reply).into_iter().chain(expiries(reply, SystemTime::now())) {
             page.line(&advice);
         }
         let mut skip = vec!["region", "ready", "reason", "uptime_ms"];
@@ -74,6 +77,23 @@ fn advices(reply: &Value) -> Vec<String> {
             )),
             _ => {}
         }
+    }
+    advices
+}
+
+/// Certificates near their end, as the daemon's log says once a day.
+fn expiries(reply: &Value, now: SystemTime) -> Vec<String> {
+    let text = |row: &Value, name| row.field(name).map_or(String::new(), |value| field_text(name, value, 0));
+    let mut advices = Vec::new();
+    for row in reply.field("certificates").and_then(Value::as_array).unwrap_or_default() {
+        let Some(end_ms) = row.field("expires_at").and_then(Value::as_int) else { continue };
+        let certificate = Certificate {
+            role: text(row, "certificate"),
+            subject: text(row, "subject"),
+            fingerprint: text(row, "fingerprint"),
+            not_after: UNIX_EPOCH + Duration::from_millis(u64::try_from(end_ms).unwrap_or_default()),
+        };
+        advices.extend(certificate.advice(now).map(|advice| format!("CERTIFICATE: {advice}")));
     }
     advices
 }

@@ -376,6 +376,32 @@ NAMESPACE mail HAS REACHED ITS QUOTA: its new claims are refused until its keys 
     }
 }
 
+/// STATUS had listed when certificates end, and `onced status` showed the date among thirty lines: it was read when links
+/// could no longer be made.
+#[test]
+fn status_advises_about_a_certificate_near_its_end() {
+    let script: &'static [Script] = &[|encoder| {
+        encoder.map(3);
+        encoder.field_status("OK");
+        encoder.field_bool("ready", true);
+        encoder.field_array("certificates", 2);
+        for (role, expires_at) in [("region", 86_400_000), ("ca-1", 7_258_118_400_000)] {
+            encoder.map(4);
+            encoder.field_bulk("certificate", role.as_bytes());
+            encoder.field_bulk("subject", b"CN=eu");
+            encoder.field_bulk("fingerprint", b"00112233aabbccdd");
+            encoder.field_int("expires_at", expires_at);
+        }
+    }];
+    for proto in [Proto::Resp2, Proto::Resp3] {
+        let (output, _) = ask::<status::StatusArgs>(proto, script, &[]);
+        let advice: Vec<_> = text(&output).lines().filter(|line| line.starts_with("CERTIFICATE")).collect();
+        let expected = "CERTIFICATE: this region's certificate (CN=eu, 00112233aabbccdd) has expired: no new link can be made \
+                        with it; renew it with: onced tls issue, then: onced reload";
+        assert_eq!(advice, [expected], "the CA's ends in 2200");
+    }
+}
+
 #[test]
 fn peers_are_a_table() {
     let script: &'static [Script] = &[|encoder| {

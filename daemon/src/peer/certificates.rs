@@ -52,6 +52,24 @@ impl Certificate {
         self.not_after.duration_since(now).unwrap_or_default().as_secs() / DAY_SECONDS
     }
 
+    /// What to do about it, if it ends within [`EXPIRY_WARNING`].
+    pub fn advice(&self, now: SystemTime) -> Option<String> {
+        if self.not_after.duration_since(now).unwrap_or_default() >= EXPIRY_WARNING {
+            return None;
+        }
+        let (what, days) = (self.what(), self.days_left(now));
+        let todo = if self.role == OWN {
+            "renew it with: onced tls issue, then: onced reload"
+        } else {
+            "add a new CA to tls.ca_file in every region, issue certificates by it, then remove the old one, each \
+             with: onced reload"
+        };
+        if self.not_after <= now {
+            return Some(format!("{what} has expired: no new link can be made with it; {todo}"));
+        }
+        Some(format!("{what} ends in {days} days, and no new link can be made with it then; {todo}"))
+    }
+
     fn what(&self) -> String {
         let whose = if self.role == OWN { "this region's certificate" } else { "a trusted CA's certificate" };
         format!("{whose} ({}, {})", self.subject, self.fingerprint)
@@ -95,22 +113,7 @@ impl ExpiryWatch {
         if rests {
             return Vec::new();
         }
-        let near =
-            |one: &&Certificate| one.not_after.duration_since(now).unwrap_or_default() < EXPIRY_WARNING;
-        let warn = |one: &Certificate| {
-            let (what, days) = (one.what(), one.days_left(now));
-            let todo = if one.role == OWN {
-                "renew it with: onced tls issue, then: onced reload"
-            } else {
-                "add a new CA to tls.ca_file in every region, issue certificates by it, then remove the old one, each \
-                 with: onced reload"
-            };
-            if one.not_after <= now {
-                return format!("{what} has expired: no new link can be made with it; {todo}");
-            }
-            format!("{what} ends in {days} days, and no new link can be made with it then; {todo}")
-        };
-        let warnings: Vec<_> = certificates.iter().filter(near).map(warn).collect();
+        let warnings: Vec<_> = certificates.iter().filter_map(|one| one.advice(now)).collect();
         if !warnings.is_empty() {
             self.said = Some(now);
         }
