@@ -40,8 +40,8 @@ const MANIFEST_SPARE_NAME: &str = "checkpoint.spare";
 const MANIFEST_SPARE_BYTES: u64 = 256 * 1024;
 /// Bytes of a run that are synced at once.
 const SYNC_BYTES: usize = 1 << 20;
-/// It rests after so much work.
-const WORK_SLICE: Duration = Duration::from_millis(2);
+/// It rests after so much work: a client that comes in between waits no longer.
+const WORK_SLICE: Duration = Duration::from_micros(250);
 
 /// What the thread needs besides the log.
 #[derive(Debug)]

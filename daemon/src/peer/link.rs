@@ -3,13 +3,16 @@
 //! The dialling side opens the stream. Reading stops while the mesh is busy, so that QUIC's flow control holds
 //! the peer back; writing is a bounded queue that the mesh fills only when there is room.
 
+use std::time::Duration;
+
 use crdt::ids::RegionId;
 use crdt::limits::FRAME_BYTES_MAX;
 use crdt::node::LinkId;
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
-use super::limits::LINK_FRAMES_MAX;
+use super::limits::{FRAME_WITHIN, HELLO_WITHIN, LINK_FRAMES_MAX};
 use super::mesh::Event;
 use super::protocol;
 
@@ -20,6 +23,40 @@ pub(super) struct Established {
     pub(super) connection: Connection,
     pub(super) send: SendStream,
     pub(super) receive: RecvStream,
+}
+
+/// What a peer does that is no frame. The text is for whoever runs either side.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum Misbehaviour {
+    /// The length says what no frame is.
+    #[error(
+        "a frame of {0} bytes, beyond the bound of {FRAME_BYTES_MAX}: is it an onced of the same version?"
+    )]
+    Length(usize),
+    /// It was linked and said nothing.
+    #[error("no hello within {0:?}: is its onced stuck? Look at its log, and restart it")]
+    Silent(Duration),
+    /// It began a frame and did not end it.
+    #[error(
+        "a frame of {bytes} bytes was not whole within {within:?}: its link is too slow, or its onced is stuck"
+    )]
+    Slow {
+        /// As announced.
+        bytes: usize,
+        /// Given it.
+        within: Duration,
+    },
+}
+
+impl Misbehaviour {
+    /// One word, for a counter.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Length(_) => "length",
+            Self::Silent(_) => "silent",
+            Self::Slow { .. } => "slow",
+        }
+    }
 }
 
 /// A link in use, as the mesh holds it.
@@ -76,24 +113,49 @@ async fn read(
     peer: RegionId,
     link: LinkId,
 ) {
-    let reason = loop {
-        let mut length = [0u8; 4];
-        if receive.read_exact(&mut length).await.is_err() {
-            break connection.closed().await.to_string();
-        }
-        let length = u32::from_le_bytes(length) as usize;
-        if length == 0 || length > FRAME_BYTES_MAX {
-            connection.close(1u32.into(), b"a frame's length is out of bounds");
-            break format!("the peer misbehaved: a frame of {length} bytes");
-        }
-        let mut frame = vec![0; length];
-        if receive.read_exact(&mut frame).await.is_err() {
-            break connection.closed().await.to_string();
-        }
+    let mut hello = true;
+    let end = loop {
+        let frame = match next_frame(&mut receive, hello).await {
+            Ok(frame) => frame,
+            Err(end) => break end,
+        };
+        hello = false;
         if events.send(Event::Frame { peer, link, frame }).await.is_err() {
             return;
         }
     };
+    let event = match end {
+        Some(what) => {
+            let reason = what.to_string();
+            connection.close(1u32.into(), &reason.as_bytes()[..reason.len().min(200)]);
+            Event::Misbehaved { peer, link, what }
+        }
+        None => Event::Down { peer, link, reason: connection.closed().await.to_string() },
+    };
     // The mesh is gone: so is everything else.
-    let _ = events.send(Event::Down { peer, link, reason }).await;
+    let _ = events.send(event).await;
+}
+
+/// One whole frame. `Err`: there will be no more, for that reason, or because the connection has ended.
+async fn next_frame(receive: &mut RecvStream, hello: bool) -> Result<Vec<u8>, Option<Misbehaviour>> {
+    let mut length = [0u8; 4];
+    let announced = receive.read_exact(&mut length);
+    let announced = if hello {
+        timeout(HELLO_WITHIN, announced).await.map_err(|_| Some(Misbehaviour::Silent(HELLO_WITHIN)))?
+    } else {
+        announced.await
+    };
+    announced.map_err(|_| None)?;
+    let bytes = u32::from_le_bytes(length) as usize;
+    if bytes == 0 || bytes > FRAME_BYTES_MAX {
+        return Err(Some(Misbehaviour::Length(bytes)));
+    }
+    // Pages that are never written take no memory: an announcement alone costs nothing.
+    let mut frame = vec![0; bytes];
+    let within = if hello { HELLO_WITHIN } else { FRAME_WITHIN };
+    match timeout(within, receive.read_exact(&mut frame)).await {
+        Ok(Ok(())) => Ok(frame),
+        Ok(Err(_)) => Err(None),
+        Err(_) => Err(Some(Misbehaviour::Slow { bytes, within })),
+    }
 }

@@ -5,7 +5,8 @@
 //! its QUIC reset key survives (see `transport_config`).
 //!
 //! It runs beside the socket threads on few cores: it gathers for a millisecond, sends what may leave, and
-//! sleeps. Nothing here decides what a frame means.
+//! sleeps. What heals a peer, or us, is done in pieces with rests between them, as long as the node says. Nothing here
+//! decides what a frame means.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +14,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crdt::ids::RegionId;
 use crdt::limits::PING_EVERY_MS;
@@ -23,7 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::certificates::ExpiryWatch;
 use super::limits::{EVENTS_MAX, GATHER};
-use super::link::{Established, Link};
+use super::link::{Established, Link, Misbehaviour};
 use crate::driver::wall_ms;
 use crate::log::ReadPlace;
 use crate::socket::{MeshCommand, Shared};
@@ -51,10 +52,30 @@ pub struct PeerStatus {
 #[derive(Debug)]
 pub(super) enum Event {
     Up(Box<Established>),
-    Down { peer: RegionId, link: LinkId, reason: String },
-    Failed { peer: RegionId, reason: String },
-    Frame { peer: RegionId, link: LinkId, frame: Vec<u8> },
-    Writable { peer: RegionId, link: LinkId },
+    Down {
+        peer: RegionId,
+        link: LinkId,
+        reason: String,
+    },
+    Failed {
+        peer: RegionId,
+        reason: String,
+    },
+    Frame {
+        peer: RegionId,
+        link: LinkId,
+        frame: Vec<u8>,
+    },
+    /// What the peer did is no frame at all, and its connection is closed.
+    Misbehaved {
+        peer: RegionId,
+        link: LinkId,
+        what: Misbehaviour,
+    },
+    Writable {
+        peer: RegionId,
+        link: LinkId,
+    },
     Ask(MeshCommand, oneshot::Sender<Vec<PeerStatus>>),
     Reconfigure(Box<Reconfigure>, oneshot::Sender<Result<(), MembershipError>>),
 }
@@ -242,6 +263,11 @@ impl Running {
                 }
             }
             Event::Frame { peer, link, frame } => self.frame(peer, link, &frame),
+            Event::Misbehaved { peer, link, what } => {
+                self.count_refused(peer, what.name());
+                tracing::error!(region = peer.0, %what, "a peer misbehaves; its link is closed");
+                self.down(peer, link, what.to_string());
+            }
             Event::Writable { peer, link } => self.send(peer, link),
             Event::Ask(command, answer) => {
                 if let MeshCommand::SetCut(peer, cut) = command {
@@ -290,8 +316,15 @@ impl Running {
     }
 
     fn frame(&mut self, peer: RegionId, link: LinkId, frame: &[u8]) {
+        let began = Instant::now();
         let result = self.node.handle_frame(&self.shared.driver.store, peer, link, frame, wall_ms());
+        self.pace(frame.len(), began);
         let Err(error) = result else { return };
+        if error == FrameError::ClosedLink {
+            // It was under way when the link was closed.
+            return;
+        }
+        self.count_refused(peer, error.name());
         let Some(transport) = self.transports.get_mut(&peer) else { return };
         if let Some(current) = transport.link.take_if(|current| current.id == link) {
             tracing::error!(region = peer.0, %error, "a peer's frame is refused; its link is closed");
@@ -302,6 +335,22 @@ impl Running {
             transport.last_error = Some(error.to_string());
             self.node.handle_link_down(peer, link);
         }
+    }
+
+    /// Rests after a piece of healing, as long as the node says: the socket threads' turn. The whole thread does, in the
+    /// middle of its work: timers of the runtime are ten times too coarse, and what comes meanwhile waits in the kernel.
+    fn pace(&mut self, frame_bytes: usize, began: Instant) {
+        let rest_us = self.node.pacing.worked(frame_bytes, began.elapsed().as_micros() as u64);
+        if rest_us > 0 {
+            let resting = Instant::now();
+            std::thread::sleep(Duration::from_micros(rest_us));
+            self.node.pacing.rested(rest_us, resting.elapsed().as_micros() as u64);
+        }
+    }
+
+    fn count_refused(&self, peer: RegionId, reason: &'static str) {
+        let name = self.shared.live().names.name(peer);
+        metrics::counter!("onced_frames_refused_total", "peer" => name, "reason" => reason).increment(1);
     }
 
     fn set_cut(&mut self, peer: RegionId, cut: bool) {
@@ -362,6 +411,7 @@ impl Running {
             }
             self.said.0 = reason;
         }
+        metrics::gauge!("onced_healing_share_percent").set(self.node.pacing.share_percent() as f64);
         let views = self.node.peers(&self.shared.driver.store);
         let stalled: Vec<_> =
             views.iter().filter(|view| view.state == LinkState::Stalled).map(|view| view.region).collect();
@@ -392,9 +442,15 @@ impl Running {
         if current.id != link {
             return;
         }
-        while let Ok(room) = current.frames.try_reserve() {
+        let frames = current.frames.clone();
+        while let Ok(room) = frames.try_reserve() {
+            let began = Instant::now();
             match self.node.poll_send(&self.shared.driver.store, peer) {
-                Some((id, frame)) if id == link => room.send(frame),
+                Some((id, frame)) if id == link => {
+                    let bytes = frame.len();
+                    room.send(frame);
+                    self.pace(bytes, began);
+                }
                 _ => return,
             }
         }

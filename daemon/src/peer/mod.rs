@@ -7,5 +7,6 @@ pub mod limits;
 mod link;
 pub mod mesh;
 mod protocol;
+mod refusals;
 pub mod tls;
 pub mod transport_config;

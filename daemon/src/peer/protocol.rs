@@ -14,6 +14,8 @@ use quinn::crypto::rustls::HandshakeData;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
+use super::refusals::refused;
+
 /// The versions that this daemon speaks, the newest first.
 pub const PROTOCOLS: [&str; 1] = ["onced/1"];
 /// TLS's alert when no protocol is common.
@@ -77,7 +79,7 @@ impl ResolvesServerCert for Certified {
     fn resolve(&self, client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let theirs: Vec<_> = client_hello.alpn().into_iter().flatten().map(<[u8]>::to_vec).collect();
         if let Some(reason) = mismatch(&self.protocols, &theirs) {
-            tracing::warn!(%reason, "a link is refused: no protocol version in common");
+            refused("protocol", &format_args!("no protocol version in common: {reason}"));
         }
         self.certificate.resolve(client_hello)
     }

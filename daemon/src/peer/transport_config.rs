@@ -28,8 +28,9 @@ pub const STREAM_WINDOW_BYTES_MAX: u32 = 16 << 20;
 pub const CONNECTION_WINDOW_BYTES_MAX: u32 = 48 << 20;
 /// Bytes we keep unacknowledged towards one peer.
 pub const SEND_WINDOW_BYTES_MAX: u64 = 32 << 20;
-/// Streams a peer may have open at once, of each kind.
-pub const STREAMS_MAX: u32 = 16;
+/// Streams a peer may have open at once, in both directions: the link's. What a second one brought would lie in memory
+/// and be read by nobody.
+pub const STREAMS_MAX: u32 = 1;
 /// Handshakes of strangers at once; peers are at most 63.
 pub const INCOMING_MAX: usize = 128;
 /// Bytes held for one stranger's handshake.
@@ -84,7 +85,7 @@ pub fn transport() -> TransportConfig {
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES_MAX))
         .send_window(SEND_WINDOW_BYTES_MAX)
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
-        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT.as_millis() as u32))))
         .keep_alive_interval(Some(KEEP_ALIVE))
         // Frames travel on streams; a datagram is nothing we ever expect.

@@ -1,7 +1,8 @@
 //! Making connections: dialling peers with greater ids, accepting those with smaller ones, and finding out who
 //! they are. Nothing is told to the mesh before certificate, cluster and configured name agree.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,9 +17,13 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use super::super::ca::region_dns_name;
-use super::super::limits::{DIAL_TIMEOUT, HANDSHAKES_MAX, LINK_PROVED, REDIAL_COPY, REDIAL_MAX, REDIAL_MIN};
+use super::super::limits::{
+    DIAL_TIMEOUT, HANDSHAKES_AN_ADDRESS_MAX, HANDSHAKES_MAX, LINK_PROVED, REDIAL_COPY, REDIAL_MAX,
+    REDIAL_MIN, SILENT_LINK, SILENT_LOOK_EVERY,
+};
 use super::super::link::Established;
 use super::super::protocol::{NO_APPLICATION_PROTOCOL, PROTOCOLS};
+use super::super::refusals::refused;
 use super::super::tls::peer_region;
 use super::super::transport_config::{Admission, admit};
 use super::Event;
@@ -75,6 +80,20 @@ pub enum MeshError {
     /// It should wait to be dialled.
     #[error("region {0:?} dialled us, but the region with the smaller id dials: check both [region] ids")]
     WrongDirection(String),
+}
+
+impl MeshError {
+    /// One word, for a counter.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Resolve(..) | Self::Connect(_) => "dial",
+            Self::Connection(_) => "handshake",
+            Self::Timeout(_) => "timeout",
+            Self::Identity(_) => "identity",
+            Self::Stranger(_) => "stranger",
+            Self::WrongDirection(_) => "direction",
+        }
+    }
 }
 
 /// What to do about a failed handshake: quinn passes on no more of rustls's reason than its text.
@@ -200,17 +219,20 @@ impl Dialler {
                 return;
             };
             let dialled = timeout(DIAL_TIMEOUT, self.dial(&target)).await;
-            match dialled.unwrap_or(Err(MeshError::Timeout(target))) {
+            match dialled.unwrap_or_else(|_| Err(MeshError::Timeout(target.clone()))) {
                 Ok(established) => {
-                    let connection = established.connection.clone();
-                    if self.events.send(Event::Up(Box::new(established))).await.is_err() {
-                        return;
-                    }
-                    let up = tokio::time::Instant::now();
-                    connection.closed().await;
-                    // A handshake alone proves nothing: a peer may refuse our hello each time.
-                    if up.elapsed() > LINK_PROVED {
-                        pause = REDIAL_MIN;
+                    let mut next = Some(established);
+                    while let Some(established) = next.take() {
+                        let connection = established.connection.clone();
+                        if self.events.send(Event::Up(Box::new(established))).await.is_err() {
+                            return;
+                        }
+                        let up = tokio::time::Instant::now();
+                        next = self.outlive(&connection, &target).await;
+                        // A handshake alone proves nothing: a peer may refuse our hello each time.
+                        if up.elapsed() > LINK_PROVED {
+                            pause = REDIAL_MIN;
+                        }
                     }
                 }
                 Err(error) => {
@@ -229,6 +251,32 @@ impl Dialler {
         }
     }
 
+    /// Until the connection has ended; a better one, if it fell silent and another could be made meanwhile.
+    ///
+    /// QUIC asks a silent path again after twice the time before, each time. Over a path that flaps it may ask whenever
+    /// the path is down, and then be silent for as long again after it is up for good. A new handshake begins with short
+    /// pauses; where nothing passes, it fails, and nothing is lost.
+    async fn outlive(&self, connection: &Connection, target: &str) -> Option<Established> {
+        loop {
+            tokio::select! {
+                _ = connection.closed() => return None,
+                () = silence(connection) => {}
+            }
+            tokio::select! {
+                _ = connection.closed() => return None,
+                () = word(connection) => {}
+                dialled = timeout(DIAL_TIMEOUT, self.dial(target)) => match dialled {
+                    Ok(Ok(better)) => {
+                        tracing::info!(region = self.region.0, "a silent link is replaced by a new one");
+                        return Some(better);
+                    }
+                    // Nothing passes, or not to us: the old link's end will say why.
+                    _ => tokio::time::sleep(SILENT_LOOK_EVERY).await,
+                }
+            }
+        }
+    }
+
     async fn dial(&self, target: &str) -> Result<Established, MeshError> {
         let resolve = |error| MeshError::Resolve(target.to_owned(), error);
         let mut addresses = tokio::net::lookup_host(target).await.map_err(resolve)?;
@@ -243,6 +291,68 @@ impl Dialler {
     }
 }
 
+/// Ends when not one packet has come for [`SILENT_LINK`].
+async fn silence(connection: &Connection) {
+    let (mut had, mut since) = (packets(connection), tokio::time::Instant::now());
+    while since.elapsed() < SILENT_LINK {
+        tokio::time::sleep(SILENT_LOOK_EVERY).await;
+        if packets(connection) != had {
+            (had, since) = (packets(connection), tokio::time::Instant::now());
+        }
+    }
+}
+
+/// Ends with the next packet that comes.
+async fn word(connection: &Connection) {
+    let had = packets(connection);
+    while packets(connection) == had {
+        tokio::time::sleep(SILENT_LOOK_EVERY).await;
+    }
+}
+
+fn packets(connection: &Connection) -> u64 {
+    connection.stats().udp_rx.datagrams
+}
+
+/// How many handshakes are under way, of each address that has proved it exists.
+#[derive(Debug, Default)]
+struct Handshakes(Mutex<HashMap<IpAddr, usize>>);
+
+/// One of them.
+struct Handshake {
+    all: Arc<Handshakes>,
+    from: IpAddr,
+}
+
+impl Handshakes {
+    /// `None`: the address has as many as it may.
+    fn begin(self: &Arc<Self>, from: IpAddr) -> Option<Handshake> {
+        let mut counts = self.lock();
+        let count = counts.entry(from).or_default();
+        if *count >= HANDSHAKES_AN_ADDRESS_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Handshake { all: Arc::clone(self), from })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        let mut counts = self.all.lock();
+        if let Some(count) = counts.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.from);
+            }
+        }
+    }
+}
+
 struct Accepting {
     region: RegionId,
     cluster: String,
@@ -251,16 +361,28 @@ struct Accepting {
 
 async fn accept(endpoint: Endpoint, accepting: Arc<Accepting>, events: mpsc::Sender<Event>) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let addresses = Arc::new(Handshakes::default());
     while let Some(incoming) = endpoint.accept().await {
         let from = incoming.remote_address();
         let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
+            refused("flood", &format_args!("{HANDSHAKES_MAX} handshakes are under way already"));
             incoming.refuse();
             continue;
         };
+        // Before that, an address may be anybody's.
+        let counted = incoming.remote_address_validated().then(|| addresses.begin(from.ip()));
+        if let Some(None) = counted {
+            refused(
+                "flood",
+                &format_args!("{from} has {HANDSHAKES_AN_ADDRESS_MAX} handshakes under way already"),
+            );
+            incoming.refuse();
+            continue;
+        }
         let Admission::Handshake(connecting) = admit(incoming) else { continue };
         let (accepting, events) = (Arc::clone(&accepting), events.clone());
         tokio::spawn(async move {
-            let _permit = permit;
+            let _permits = (permit, counted);
             let accepted = async {
                 let connection = connecting.await?;
                 accepting
@@ -283,7 +405,7 @@ async fn accept(endpoint: Endpoint, accepting: Arc<Accepting>, events: mpsc::Sen
             match result {
                 // A send error means that the mesh has ended.
                 Ok(established) => drop(events.send(Event::Up(Box::new(established))).await),
-                Err(error) => tracing::warn!(%from, %error, "a connection from outside is refused"),
+                Err(error) => refused(error.name(), &format_args!("from {from}: {error}")),
             }
         });
     }
