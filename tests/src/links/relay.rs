@@ -53,6 +53,8 @@ pub struct Counts {
     pub doubled: u64,
     /// Packets delivered, second copies too.
     pub delivered: u64,
+    /// Bytes of them; where the kernel took only some of a batch, by their number.
+    pub delivered_bytes: u64,
     /// Packets that the kernel did not take when they were due.
     pub refused: u64,
     /// Packets on their way now.
@@ -71,6 +73,7 @@ impl std::iter::Sum for Counts {
             overflowed: sum.overflowed + next.overflowed,
             doubled: sum.doubled + next.doubled,
             delivered: sum.delivered + next.delivered,
+            delivered_bytes: sum.delivered_bytes + next.delivered_bytes,
             refused: sum.refused + next.refused,
             on_the_way: sum.on_the_way + next.on_the_way,
             queued_bytes: sum.queued_bytes + next.queued_bytes,
@@ -293,8 +296,10 @@ impl Running {
             let (from, to) = (packets[0].from, packets[0].to);
             let port = self.ports.iter().find(|port| (port.at, port.of) == (to, from));
             let refused = port.expect("every direction ends at a port").send(packets);
+            let bytes: u64 = packets.iter().map(|packet| packet.bytes.len() as u64).sum();
             let mut lanes = self.common.lanes();
             let counts = &mut lanes.of(from, to).counts;
+            counts.delivered_bytes += bytes - bytes * refused / packets.len() as u64;
             counts.on_the_way -= packets.len() as u64;
             counts.delivered += packets.len() as u64 - refused;
             counts.refused += refused;

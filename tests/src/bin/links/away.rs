@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use tests::links::{Lack, Links, calm};
+use tests::links::{Lack, Links, Weather, calm};
 use tests::{Cluster, Setup};
 
 use crate::Depth;
@@ -13,7 +13,7 @@ use crate::table::{Goal, Row};
 
 const REGIONS: usize = 3;
 /// The one that is cut off.
-const AWAY: usize = 2;
+pub const AWAY: usize = 2;
 const DELAY: Duration = Duration::from_millis(20);
 /// Probing before anything happens.
 const BEFORE: Duration = Duration::from_secs(5);
@@ -35,12 +35,14 @@ pub fn run(depth: Depth) -> Result<Vec<Row>, Lack> {
     let written = began.elapsed();
     given_up(cluster);
     let before_heal = cluster.links().counts(0, AWAY);
+    let third_before = cluster.links().counts(1, AWAY);
     let dropped = dropped_by_sockets(cluster, AWAY);
     let used = Used::now(cluster);
-    let (during, healed) = probe_while(cluster, "d", || heal(cluster, writes / 2));
+    let (during, healed) = probe_while(cluster, "d", || heal(cluster, calm(DELAY), writes / 2, || {}));
     let cores = used.rows(cluster, &format!("{name}: healing"));
     cluster.agree();
     let after = cluster.links().counts(0, AWAY);
+    let third = cluster.links().counts(1, AWAY);
     let dropped = dropped_by_sockets(cluster, AWAY) - dropped;
     let records = writes as f64;
     let own = |at: usize, values: &[Vec<f64>]| percentile(&values[at], 99.0);
@@ -53,6 +55,12 @@ pub fn run(depth: Depth) -> Result<Vec<Row>, Lack> {
         row("heals at", Goal::AtLeast(100_000.0), records / healed.rest.as_secs_f64(), "entries/s"),
         row("sent to it", Goal::Stated, (after.bytes - before_heal.bytes) as f64 / 1e6, "MB"),
         row("packets sent to it", Goal::Stated, (after.packets - before_heal.packets) as f64, ""),
+        row(
+            "sent to it by the third region",
+            Goal::Stated,
+            (third.bytes - third_before.bytes) as f64 / 1e6,
+            "MB",
+        ),
         row("packets that found its socket full", Goal::Stated, dropped as f64, ""),
         row("packets that the relay could not send", Goal::Stated, after.refused as f64, ""),
         row("local p99, worst ratio of the regions", Goal::AtMost(3.0), ratio, "x"),
@@ -65,29 +73,33 @@ pub fn run(depth: Depth) -> Result<Vec<Row>, Lack> {
     Ok(rows)
 }
 
-struct Healed {
-    first: Duration,
-    rest: Duration,
+/// How long healing took.
+pub struct Healed {
+    /// Until the first entry was there.
+    pub first: Duration,
+    /// From then on until the last was.
+    pub rest: Duration,
 }
 
 /// Heals, and waits until the region that was away has all `count` operations: a log arrives in its order, so the last
-/// completion is the end of it.
-fn heal(cluster: &Cluster, count: u64) -> Healed {
+/// completion is the end of it. `at_first` is called when its first one is there.
+pub fn heal(cluster: &Cluster, weather: Weather, count: u64, at_first: impl FnOnce()) -> Healed {
     let mut client = cluster.client(AWAY);
     let mut is_settled = |number: u64| {
         let key = crate::load::key("away", number);
         tests::status(&client.call(&[b"GET", key.as_bytes()]).expect("GET is answered")) == "SETTLED"
     };
-    cluster.links().heal_all(calm(DELAY));
+    cluster.links().heal_all(weather);
     let began = Instant::now();
     wait(|| is_settled(0));
     let first = began.elapsed();
+    at_first();
     wait(|| is_settled(count - 1));
     Healed { first, rest: began.elapsed().saturating_sub(first) }
 }
 
 /// Waits until QUIC has noticed, so that healing begins with dialling.
-fn given_up(cluster: &Cluster) {
+pub fn given_up(cluster: &Cluster) {
     wait(|| cluster.peer(0, AWAY, "state") != "linked" && cluster.peer(AWAY, 0, "state") != "linked");
 }
 

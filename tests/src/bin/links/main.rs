@@ -10,6 +10,7 @@ mod bytes;
 mod cpu;
 mod load;
 mod lossy;
+mod rated;
 mod steady;
 mod table;
 
@@ -25,9 +26,9 @@ replication over links with a real delay; needs root, network namespaces and ipr
 
 usage: links [quick|full] [--only FIGURE]... [--json]
 
-  quick          200,000 writes behind a partition, seconds of each load: about two minutes (the default)
+  quick          200,000 writes behind a partition, seconds of each load: about three minutes (the default)
   full           1,000,000 writes behind a partition, and longer loads
-  --only FIGURE  only these: steady, bytes, away, lossy
+  --only FIGURE  only these: steady, bytes, away, rated, lossy
   --json         JSON on standard output instead of the table
 
 Exit code 0 whatever the figures say, 2 for a wrong command line, 3 if this machine has no namespaces for us.";
@@ -49,8 +50,13 @@ impl Depth {
 }
 
 type Figure = (&'static str, fn(Depth) -> Result<Vec<Row>, Lack>);
-const FIGURES: [Figure; 4] =
-    [("steady", steady::run), ("bytes", bytes::run), ("away", away::run), ("lossy", lossy::run)];
+const FIGURES: [Figure; 5] = [
+    ("steady", steady::run),
+    ("bytes", bytes::run),
+    ("away", away::run),
+    ("rated", rated::run),
+    ("lossy", lossy::run),
+];
 
 fn main() -> ExitCode {
     let (mut depth, mut only, mut json) = (Depth::Quick, Vec::new(), false);
@@ -66,7 +72,7 @@ fn main() -> ExitCode {
             }
             "--only" => match words.next().filter(|name| FIGURES.iter().any(|(known, _)| known == name)) {
                 Some(name) => only.push(name),
-                None => return refuse("--only needs one of: steady, bytes, away, lossy"),
+                None => return refuse("--only needs one of: steady, bytes, away, rated, lossy"),
             },
             other => return refuse(&format!("`{other}` is unknown; see links --help")),
         }
