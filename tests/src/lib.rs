@@ -11,6 +11,7 @@ pub mod build;
 pub mod cluster;
 pub mod faults;
 pub mod fuzz;
+pub mod hostile;
 pub mod links;
 pub mod power;
 pub mod random;

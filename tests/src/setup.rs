@@ -9,7 +9,7 @@ use daemon::peer::ca::{self, Pair};
 /// The regions' names, by index; ids count from 1.
 pub const NAMES: [&str; 5] = ["eu", "us", "ap", "sa", "af"];
 /// The cluster's name.
-const CLUSTER: &str = "onced-tests";
+pub const CLUSTER: &str = "onced-tests";
 /// Days the certificates are valid.
 const DAYS: u32 = 2;
 

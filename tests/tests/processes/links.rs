@@ -22,6 +22,8 @@ const SHORT_CUT: Duration = Duration::from_secs(2);
 /// What healing may take at most: QUIC's back-off after a silence, a dial after its own, and the rest of the data. Far
 /// more than it takes here.
 const HEALED_WITHIN: Duration = Duration::from_secs(20);
+/// What links may take that have flapped: until a silence is noticed, and two dials.
+const FLAPPED_WITHIN: Duration = Duration::from_secs(9);
 /// What going through a third region may take: entries are compared once they are 5 s old, each 5 s.
 const RELAYED_WITHIN: Duration = Duration::from_secs(25);
 /// Operations a region and phase.
@@ -44,7 +46,7 @@ fn write_everywhere(cluster: &Cluster, told: &mut Told, tag: &str) {
 }
 
 /// Heals all, writes once more, and judges.
-fn heal_and_judge(cluster: &Cluster, told: &mut Told, weather: Weather) {
+fn heal_and_judge(cluster: &Cluster, told: &mut Told, weather: Weather) -> Duration {
     cluster.links().heal_all(weather);
     let before = cluster.links().counts_of_all();
     write_everywhere(cluster, told, "healed");
@@ -52,6 +54,7 @@ fn heal_and_judge(cluster: &Cluster, told: &mut Told, weather: Weather) {
     let bytes = cluster.links().counts_of_all().bytes - before.bytes;
     println!("{} keys, {} of them run twice: {took:?} and {bytes} B to converge", told.keys(), told.twice());
     assert!(took < HEALED_WITHIN, "converged after {took:?} only");
+    took
 }
 
 /// Judges while links are still cut: what they would have brought comes through others, which takes comparisons.
@@ -131,16 +134,19 @@ fn a_one_way_cut_loses_nothing_either_way() {
     assert_eq!(told.twice(), 20);
 }
 
+/// QUIC asks a silent path again after twice the time before: after six seconds of flapping it asked next after 6 to 13 s,
+/// although the path was up. Now the silent link is dialled anew beside it, which takes less than a second.
 #[test]
-fn links_that_flap_each_second_lose_nothing() {
-    let name = "links_that_flap_each_second_lose_nothing";
+fn links_that_flap_each_second_lose_nothing_and_heal_at_once() {
+    let name = "links_that_flap_each_second_lose_nothing_and_heal_at_once";
     let Some(cluster) = linked(name, 3, calm(DELAY)) else { return };
     let mut told = Told::default();
     write_everywhere(&cluster, &mut told, "before");
     cluster.links().set_all(Weather { flap_us: 1_000_000, ..calm(DELAY) });
     told.load(&cluster, "flapping", Duration::from_secs(6));
     assert!(cluster.links().counts_of_all().cut > 0);
-    heal_and_judge(&cluster, &mut told, calm(DELAY));
+    let took = heal_and_judge(&cluster, &mut told, calm(DELAY));
+    assert!(took < FLAPPED_WITHIN, "converged after {took:?} only");
 }
 
 #[test]

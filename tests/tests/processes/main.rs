@@ -9,6 +9,7 @@ mod demo;
 mod disk;
 mod golden;
 mod histories;
+mod hostile;
 mod links;
 mod memory;
 mod power;
