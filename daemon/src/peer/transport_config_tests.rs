@@ -215,7 +215,7 @@ async fn a_restarted_region_resets_old_connections_at_once() {
     let (connection, (accepted, _)) = tokio::join!(connecting, accept(&first));
     let (connection, _accepted) = (connection.unwrap(), accepted.unwrap());
     target.send(second.local_addr().unwrap()).unwrap();
-    let mut stream = connection.open_uni().await.unwrap();
+    let (mut stream, _back) = connection.open_bi().await.unwrap();
     stream.write_all(b"anybody there?").await.unwrap();
     let error =
         tokio::time::timeout(Duration::from_secs(3), connection.closed()).await.expect("a reset in time");
@@ -334,10 +334,10 @@ async fn an_identity_rotates_under_a_connection() {
     assert!(told(&refused).contains("UnknownIssuer"), "the old CA counts no more: {}", told(&refused));
     for up in [&first, &second.unwrap(), &third.unwrap()] {
         assert_eq!(up.close_reason(), None, "what was up stays up");
-        let mut stream = up.open_uni().await.unwrap();
+        let (mut stream, _back) = up.open_bi().await.unwrap();
         stream.write_all(b"still here").await.unwrap();
     }
-    let mut received = first_dialled.accept_uni().await.unwrap();
+    let (_back, mut received) = first_dialled.accept_bi().await.unwrap();
     let mut bytes = [0; 10];
     received.read_exact(&mut bytes).await.unwrap();
     assert_eq!(&bytes, b"still here");
