@@ -242,7 +242,6 @@ impl<'a> Frame<'a> {
                 ranges.iter().try_for_each(RangeSums::check)?;
             }
             Self::Items { ranges, .. } => {
-                ascend(ranges.iter().map(|range| (range.bucket, range.range)))?;
                 ranges.iter().try_for_each(RangeItems::check)?;
             }
             Self::Want { wanted, .. } => {

@@ -301,12 +301,14 @@ impl Node {
 
     /// Time has passed: pings, gates. To be called at least every [`limits::PING_EVERY_MS`].
     pub fn handle_tick(&mut self, store: &Store, wall_ms: u64) {
+        // Whoever is behind logs is fed by comparing: that must not wait.
+        let fed = self.peers.values().any(Peer::is_behind);
         let catching_up: Vec<RegionId> =
             self.peers.values().filter(|peer| peer.is_catching_up(wall_ms)).map(|peer| peer.region).collect();
         for peer in self.peers.values_mut() {
             peer.ping(wall_ms);
             peer.lag.note(store.tail().written(), peer.acked_seq, wall_ms);
-            if catching_up.iter().any(|region| *region != peer.region) {
+            if !fed && catching_up.iter().any(|region| *region != peer.region) {
                 continue;
             }
             reconcile::tick(peer, store, &self.config.pace, wall_ms);
@@ -381,7 +383,8 @@ impl Node {
     /// Whether another peer's log is on its way: then most of what `region` has and we lack is, too, and comparing would
     /// bring it twice.
     fn catches_up_beside(&self, region: RegionId, wall_ms: u64) -> bool {
-        self.peers.values().any(|peer| peer.region != region && peer.is_catching_up(wall_ms))
+        let fed = self.peers.values().any(Peer::is_behind);
+        !fed && self.peers.values().any(|peer| peer.region != region && peer.is_catching_up(wall_ms))
     }
 
     fn note_oldest_word(&self, store: &Store) {

@@ -5,7 +5,7 @@ use super::streams::done;
 use super::*;
 use crate::digest::{Bucket, Horizon};
 use crate::ids::{Cursor, LogEpoch};
-use crate::wire::{Exchange, MalformedFrame, RangeItems, RangeSums, Wanted};
+use crate::wire::{Exchange, MalformedFrame, RangeSums, Wanted};
 
 const C: usize = 2;
 
@@ -21,14 +21,11 @@ fn nothing_is_asked_twice_in_one_frame() {
     let exchange = Exchange { nonce: 7, horizon: Horizon { before_s: u64::MAX, alive_ms: 0 }, shards: 4 };
     let (bucket, nonce) = (Bucket(5), 7);
     let sums = RangeSums { bucket, bits: 0, sums: Bytes(&[0; 4]) };
-    let items = RangeItems { bucket, bits: 1, range: 1, items: Bytes(&[]) };
     let wanted = Wanted { bucket, ids: Bytes(&[]) };
     let twice = [
         Frame::Compare { exchange, sums: vec![(bucket, 1); 2] },
         Frame::Differ { nonce, buckets: vec![(bucket, Bytes(&[])); 2], more: true, declined: false },
         Frame::Narrow { exchange, shard: 0, ranges: vec![sums; 2] },
-        Frame::Items { nonce, shard: 0, ranges: vec![items; 2] },
-        Frame::Items { nonce, shard: 0, ranges: vec![items, RangeItems { range: 0, ..items }] },
         Frame::Want { exchange, shard: 0, wanted: vec![wanted; 2] },
     ];
     for frame in twice {
