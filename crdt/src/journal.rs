@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conflict::Conflict;
 use crate::entry::{Bytes, Packed};
+use crate::hash::ClusterKeys;
 use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn, RegionId};
 use crate::limits;
 
@@ -59,9 +60,9 @@ pub enum Record<'a> {
     /// The clock issues no stamp beyond these Unix milliseconds before a later record is synced (S2).
     Ceiling(u64),
     /// The process ended in order: everything before is synced.
-    Stop,
+    Stop(MarkTag),
     /// Everything up to here was synced before this was written: damage there is no torn tail (S6).
-    Synced(Lsn),
+    Synced(Lsn, MarkTag),
     /// False: this life begins without data that it should have. True: it has caught up with a peer since
     /// (S6).
     Complete(bool),
@@ -76,6 +77,19 @@ const KIND_CEILING: u8 = 6;
 const KIND_STOP: u8 = 7;
 const KIND_SYNCED: u8 = 8;
 const KIND_COMPLETE: u8 = 9;
+
+/// What only this cluster's daemons can put on a mark: an outcome, whose bytes a stranger chose, may look like any record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MarkTag([u8; 8]);
+
+impl MarkTag {
+    /// With the cluster's keys.
+    pub fn new(keys: &ClusterKeys) -> Self {
+        let mut tag = [0; 8];
+        tag.copy_from_slice(&keys.tag(&[b"onced mark"])[..8]);
+        Self(tag)
+    }
+}
 
 /// Why bytes are not a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -124,10 +138,13 @@ impl<'a> Record<'a> {
                 out.push(KIND_CEILING);
                 postcard_onto(ms, out);
             }
-            Self::Stop => out.push(KIND_STOP),
-            Self::Synced(lsn) => {
+            Self::Stop(tag) => {
+                out.push(KIND_STOP);
+                postcard_onto(tag, out);
+            }
+            Self::Synced(lsn, tag) => {
                 out.push(KIND_SYNCED);
-                postcard_onto(lsn, out);
+                postcard_onto(&(lsn, tag), out);
             }
             Self::Complete(complete) => {
                 out.push(KIND_COMPLETE);
@@ -149,10 +166,12 @@ impl<'a> Record<'a> {
                 Self::Cursor(peer, cursor)
             }
             KIND_CEILING => Self::Ceiling(whole(payload)?),
-            KIND_STOP if payload.is_empty() => Self::Stop,
-            KIND_SYNCED => Self::Synced(whole(payload)?),
+            KIND_STOP => Self::Stop(whole(payload)?),
+            KIND_SYNCED => {
+                let (lsn, tag) = whole(payload)?;
+                Self::Synced(lsn, tag)
+            }
             KIND_COMPLETE => Self::Complete(whole(payload)?),
-            KIND_STOP => return Err(MalformedRecord::Payload),
             unknown => return Err(MalformedRecord::Kind(unknown)),
         })
     }
@@ -204,10 +223,12 @@ const CRC_TABLE: [u32; 256] = {
 };
 
 /// The newest record of which whole marks in `bytes` say that it was synced; 0 where there is none. Looks at
-/// every offset, because what stands before may be damaged.
-pub fn synced_evidence(bytes: &[u8]) -> Lsn {
-    /// The longest body of a mark: its kind and a u64 in postcard's encoding.
-    const MARK_BYTES_MAX: u32 = 11;
+/// every offset, because what stands before may be damaged; and at marks with this tag only, where it is known,
+/// because it looks into what strangers have written.
+pub fn synced_evidence(bytes: &[u8], tag: Option<MarkTag>) -> Lsn {
+    /// The longest body of a mark: its kind, a u64 in postcard's encoding and the tag.
+    const MARK_BYTES_MAX: u32 = 19;
+    let ours = |found: MarkTag| tag.is_none_or(|tag| tag == found);
     let mut newest = 0;
     for at in 0..bytes.len().saturating_sub(RECORD_HEADER_BYTES) {
         let kind = bytes[at + RECORD_HEADER_BYTES];
@@ -215,8 +236,8 @@ pub fn synced_evidence(bytes: &[u8]) -> Lsn {
             continue;
         }
         newest = match Records::new(&bytes[at..]).next_body().map(Record::decode) {
-            Ok(Ok(Record::Synced(lsn))) => lsn.max(newest),
-            Ok(Ok(Record::Stop)) => Lsn::MAX,
+            Ok(Ok(Record::Synced(lsn, found))) if ours(found) => lsn.max(newest),
+            Ok(Ok(Record::Stop(found))) if ours(found) => Lsn::MAX,
             _ => newest,
         };
     }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use crdt::conflict::{Conflict, ConflictId, Side};
 use crdt::entry::{Attempt, Bytes, Entry, Outcome, Packed, Phase};
+use crdt::hash::ClusterKeys;
 use crdt::hlc::Stamp;
 use crdt::ids::{ClaimId, Cursor, Fingerprint, Incarnation, LogEpoch, RegionId};
-use crdt::journal::{EntryRecord, Origin, Record, Records, SegmentHeader};
+use crdt::journal::{EntryRecord, MarkTag, Origin, Record, Records, SegmentHeader};
 use crdt::recovery::LogMeta;
 use crdt::snapshot::{Manifest, RunEntry, RunHeader, RunTable, RunWriter, States, push_state};
 
@@ -78,6 +79,10 @@ fn conflict() -> Conflict {
         compensated: false,
         expires_at: T0 + 604_800_000,
     }
+}
+
+fn tag() -> MarkTag {
+    MarkTag::new(&ClusterKeys { hash: [1; 16], tag: [2; 16] })
 }
 
 fn header() -> SegmentHeader {
@@ -181,8 +186,8 @@ fn every_example_is_what_the_encoder_writes() {
     check("record-3-conflict", &body(&Record::Conflict(Origin::Own, conflict())));
     check("record-5-cursor", &body(&Record::Cursor(RegionId(300), cursor)));
     check("record-6-ceiling", &body(&Record::Ceiling(T0 + 3_000)));
-    check("record-7-stop", &body(&Record::Stop));
-    check("record-8-synced", &body(&Record::Synced(70_000)));
+    check("record-7-stop", &body(&Record::Stop(tag())));
+    check("record-8-synced", &body(&Record::Synced(70_000, tag())));
     check("record-9-complete", &body(&Record::Complete(false)));
     check("run", &run().0);
     check("manifest", &manifest().encode());

@@ -10,7 +10,7 @@ use crdt::entry::{Attempt, Bytes, Entry, Outcome, Packed, Phase};
 use crdt::hash::ClusterKeys;
 use crdt::hlc::Stamp;
 use crdt::ids::{ClaimId, Cursor, Fingerprint, Incarnation, LogEpoch, RegionId};
-use crdt::journal::{EntryRecord, MalformedHeader, Origin, Record, SegmentHeader};
+use crdt::journal::{EntryRecord, MalformedHeader, MarkTag, Origin, Record, SegmentHeader};
 use crdt::recovery::LogMeta;
 use crdt::snapshot::{Manifest, RUN_TRAILER_BYTES, RunEntry, RunHeader, RunTable, RunWriter, States};
 use crdt::token::Token;
@@ -148,8 +148,8 @@ fn records_of_every_kind() {
     record("conflict-merged", &golden!("record-conflict-merged"), &merged);
     record("cursor", &golden!("record-cursor"), &Record::Cursor(RegionId(300), cursor(70_000)));
     record("ceiling", &golden!("record-ceiling"), &Record::Ceiling(T0 + 3_000));
-    record("stop", &golden!("record-stop"), &Record::Stop);
-    record("synced", &golden!("record-synced"), &Record::Synced(70_000));
+    record("stop", &golden!("record-stop"), &Record::Stop(tag()));
+    record("synced", &golden!("record-synced"), &Record::Synced(70_000, tag()));
     record("complete", &golden!("record-complete"), &Record::Complete(true));
     record("incomplete", &golden!("record-incomplete"), &Record::Complete(false));
 }
@@ -190,6 +190,10 @@ fn the_header_of_a_segment() {
             "its first {len} bytes"
         );
     }
+}
+
+fn tag() -> MarkTag {
+    MarkTag::new(&ClusterKeys { hash: [1; 16], tag: [2; 16] })
 }
 
 fn segment_header() -> SegmentHeader {

@@ -31,11 +31,14 @@ mod policy {
 mod journal {
     /// Marks of what is synced: the tail itself appends them.
     pub enum Record {
-        Synced(u64),
+        Synced(u64, MarkTag),
     }
+    /// Nobody forges anything here.
+    #[derive(Clone, Copy, Debug)]
+    pub struct MarkTag;
     /// A mark is one byte too: this and what it says is synced.
     pub const MARK: u8 = 128;
-    pub fn append_record(Record::Synced(lsn): &Record, out: &mut Vec<u8>) {
+    pub fn append_record(Record::Synced(lsn, _): &Record, out: &mut Vec<u8>) {
         assert!(*lsn > 0 && *lsn < u64::from(MARK), "the model's log is short");
         out.push(MARK + *lsn as u8);
     }
@@ -136,7 +139,7 @@ fn reader(tail: &Tail, disk: &Disk) {
 }
 
 fn model() {
-    let (tail, disk) = (Arc::new(Tail::new(1, 1 << 20)), Arc::new(Disk::default()));
+    let (tail, disk) = (Arc::new(Tail::new(1, 1 << 20, journal::MarkTag)), Arc::new(Disk::default()));
     let spawn = |work: fn(&Tail, &Disk, u8), who: u8| {
         let (tail, disk) = (Arc::clone(&tail), Arc::clone(&disk));
         thread::spawn(move || work(&tail, &disk, who))

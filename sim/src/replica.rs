@@ -124,6 +124,11 @@ fn policies(scenario: &Scenario) -> Policies {
     Policies::new(Policy::default(), named)
 }
 
+/// Of the simulated cluster.
+fn keys() -> ClusterKeys {
+    ClusterKeys { hash: [3; 16], tag: [5; 16] }
+}
+
 impl Replica {
     /// Starts region number `index` from what its disk holds, configured as after `step` changes of membership, in that boot
     /// of its machine.
@@ -138,7 +143,7 @@ impl Replica {
         let store = StoreConfig {
             region,
             incarnation: Incarnation::default(),
-            keys: ClusterKeys { hash: [3; 16], tag: [5; 16] },
+            keys: keys(),
             max_drift_ms: scenario.max_drift_ms,
             shards: 2,
             max_memory_bytes: scenario

@@ -91,14 +91,14 @@ impl LogMeta {
     pub fn note(&mut self, record: &Record<'_>) {
         self.next_lsn += 1;
         // The tail marks what is synced behind whatever it writes, a stop too.
-        self.stopped = matches!(record, Record::Stop) || self.stopped && matches!(record, Record::Synced(_));
+        self.stopped = matches!(record, Record::Stop(_)) || self.stopped && matches!(record, Record::Synced(..));
         match record {
             Record::Cursor(peer, cursor) => {
                 self.cursors.insert(*peer, *cursor);
             }
             Record::Ceiling(ms) => self.ceiling_ms = self.ceiling_ms.max(*ms),
             Record::Complete(complete) => self.incomplete = !complete,
-            Record::Entry(..) | Record::Conflict(..) | Record::Synced(_) | Record::Stop => {}
+            Record::Entry(..) | Record::Conflict(..) | Record::Synced(..) | Record::Stop(_) => {}
         }
     }
 

@@ -26,7 +26,7 @@ pub use segment::{Scan, SegmentReport, behind_damage, next_whole};
 use crate::conflict::ConflictId;
 use crate::hlc::Stamp;
 use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn, RegionId};
-use crate::journal::{Record, SegmentHeader};
+use crate::journal::{MarkTag, Record, SegmentHeader};
 use crate::node::NodeMemory;
 use crate::policy::{Durable, Policies};
 use crate::snapshot::{MalformedManifest, Manifest, RunHeader};
@@ -116,6 +116,11 @@ impl Recovery {
             unlogged: BTreeSet::new(),
             damages: Vec::new(),
         }
+    }
+
+    /// What stands on this cluster's marks of what is synced.
+    pub fn mark_tag(&self) -> MarkTag {
+        MarkTag::new(&self.config.store.keys)
     }
 
     /// Begins with what the manifest says; its runs are then to be [loaded](Recovery::load_group).

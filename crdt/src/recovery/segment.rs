@@ -140,7 +140,8 @@ impl Recovery {
             if end == Some(End::Clean) && next.is_none() && torn_len(behind) == 0 {
                 break;
             }
-            let synced = || synced_evidence(behind).max(later.take().map_or(0, |later| later()));
+            let tag = Some(self.mark_tag());
+            let synced = || synced_evidence(behind, tag).max(later.take().map_or(0, |later| later()));
             if !self.config.salvage && end.is_some() && self.is_tear(header, rest, behind, synced) {
                 walk.torn_bytes = torn_len(behind);
                 self.torn = next.is_some();
@@ -193,7 +194,7 @@ impl Walk {
     /// What `record`, number `lsn` between two offsets, says to be synced: the newest such record.
     fn note_mark(&mut self, record: &Record<'_>, lsn: Lsn, from: usize, to: usize) -> Lsn {
         match record {
-            Record::Synced(synced) => {
+            Record::Synced(synced, _) => {
                 if let Some((mark, end)) = self.mark
                     && mark <= *synced
                 {
@@ -202,7 +203,7 @@ impl Walk {
                 self.mark = Some((lsn, to));
                 *synced
             }
-            Record::Stop => {
+            Record::Stop(_) => {
                 self.marked_end = from;
                 lsn - 1
             }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::{Release, Store, lock};
 use crate::ids::Lsn;
-use crate::journal::Record;
+use crate::journal::{MarkTag, Record};
 use crate::limits;
 use crate::policy::Durable;
 use crate::request::Reason;
@@ -191,5 +191,10 @@ impl Store {
         record.encode(&mut body);
         let (kind, payload) = body.split_first().expect("every record encodes its kind");
         self.tail.append(*kind, payload, 0, durable)
+    }
+
+    /// Appends an orderly end: all that was appended before is synced.
+    pub fn append_stop(&self) -> u64 {
+        self.append_record(&Record::Stop(MarkTag::new(&self.config.keys)), Durable::Always)
     }
 }

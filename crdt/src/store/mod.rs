@@ -51,6 +51,7 @@ pub use tail::{Batch, Release, RingRead, Tail};
 use crate::digest::{Cells, Digester};
 use crate::hash::{ClusterKeys, IdentityBuild, KeyHash};
 use crate::hlc::{Clock, Stamp};
+use crate::journal::MarkTag;
 use crate::ids::{Incarnation, Lsn, RegionId};
 use crate::policy::Policies;
 
@@ -143,7 +144,7 @@ impl Store {
             sides,
             digester: Digester::new(&config.keys),
             clock: Clock::starting_after(floor),
-            tail: Tail::new(next_lsn, config.ring_bytes_max),
+            tail: Tail::new(next_lsn, config.ring_bytes_max, MarkTag::new(&config.keys)),
             rules: RwLock::new(memory::Rules::new(policies)),
             conflicts: conflicts::Conflicts::default(),
             gate: Gate::default(),
@@ -162,7 +163,7 @@ impl Store {
     /// After recovery, before anything else: the life that now begins.
     pub(crate) fn begin(&mut self, incarnation: Incarnation, next_lsn: Lsn, grants_from_ms: u64) {
         self.config.incarnation = incarnation;
-        self.tail = Tail::new(next_lsn, self.config.ring_bytes_max);
+        self.tail = Tail::new(next_lsn, self.config.ring_bytes_max, MarkTag::new(&self.config.keys));
         self.grants_from_ms = grants_from_ms;
         self.measure();
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::canary::{self, Bug};
 use crate::ids::Lsn;
-use crate::journal::{self, Record};
+use crate::journal::{self, MarkTag, Record};
 use crate::limits;
 use crate::policy::Durable;
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, PoisonError};
@@ -94,6 +94,7 @@ pub struct Tail {
     gathering: Mutex<Gathering>,
     ring: Mutex<Ring>,
     ring_bytes_max: usize,
+    mark: MarkTag,
     appended: AtomicU64,
     written: AtomicU64,
     synced: AtomicU64,
@@ -105,8 +106,8 @@ pub struct Tail {
 
 impl Tail {
     /// A tail whose next record is number `next`; all before it are on disk and synced. A ring of 0
-    /// bytes keeps nothing: there are no peers.
-    pub fn new(next: Lsn, ring_bytes_max: usize) -> Self {
+    /// bytes keeps nothing: there are no peers. `mark` stands on its marks of what is synced.
+    pub fn new(next: Lsn, ring_bytes_max: usize, mark: MarkTag) -> Self {
         let before = next - 1;
         let gathering = Gathering {
             bytes: Vec::new(),
@@ -122,6 +123,7 @@ impl Tail {
             gathering: Mutex::new(gathering),
             ring: Mutex::default(),
             ring_bytes_max,
+            mark,
             appended: AtomicU64::new(before),
             written: AtomicU64::new(before),
             synced: AtomicU64::new(before),
@@ -198,7 +200,7 @@ impl Tail {
         if synced > gathering.marked {
             gathering.marked = synced;
             let bytes_before = gathering.bytes.len();
-            journal::append_record(&Record::Synced(synced), &mut gathering.bytes);
+            journal::append_record(&Record::Synced(synced, self.mark), &mut gathering.bytes);
             gathering.charged += journal::charge(gathering.bytes.len() - bytes_before);
             self.charged.store(gathering.charged, Ordering::Release);
             self.appended.store(gathering.next, Ordering::Release);

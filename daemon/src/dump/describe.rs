@@ -36,8 +36,8 @@ pub(super) fn record(record: &Record<'_>, values: bool) -> Option<Fields> {
             fields
         }
         Record::Ceiling(ms) => vec![("kind", text("ceiling")), ("clock_until", int(*ms))],
-        Record::Stop => vec![("kind", text("stop"))],
-        Record::Synced(lsn) => vec![("kind", text("synced")), ("up_to", int(*lsn))],
+        Record::Stop(_) => vec![("kind", text("stop"))],
+        Record::Synced(lsn, _) => vec![("kind", text("synced")), ("up_to", int(*lsn))],
         Record::Complete(complete) => {
             let data = if *complete { "complete" } else { "may_be_missing" };
             vec![("kind", text("complete")), ("data", text(data))]

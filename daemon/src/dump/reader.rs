@@ -77,11 +77,12 @@ impl<'r> Reader<'r> {
         Ok(zero)
     }
 
-    /// The newest record that something from here on says was synced; 0 for none.
+    /// The newest record that something from here on says was synced; 0 for none. Without the cluster's secret any mark
+    /// counts.
     pub(super) fn synced_behind(&self) -> Result<u64, DumpError> {
         let mut newest = 0;
         self.each_chunk(MARK_BYTES, |bytes| {
-            newest = newest.max(synced_evidence(bytes));
+            newest = newest.max(synced_evidence(bytes, None));
             true
         })?;
         Ok(newest)

@@ -1,12 +1,17 @@
 //! What is shown of whole, torn, damaged and foreign files.
 
 use crdt::entry::{Attempt, Bytes, Entry, Packed, Phase};
+use crdt::hash::ClusterKeys;
 use crdt::hlc::Stamp;
 use crdt::ids::{ClaimId, Incarnation, LogEpoch, RegionId};
-use crdt::journal::{EntryRecord, Origin, Record, SegmentHeader};
+use crdt::journal::{EntryRecord, MarkTag, Origin, Record, SegmentHeader};
 use crdt::snapshot::{Manifest, RunHeader, RunWriter, push_state};
 
 use super::*;
+
+fn tag() -> MarkTag {
+    MarkTag::new(&ClusterKeys { hash: [1; 16], tag: [2; 16] })
+}
 
 fn header() -> SegmentHeader {
     SegmentHeader {
@@ -99,7 +104,7 @@ fn a_whole_segment_with_its_zeros() {
 
 #[test]
 fn only_what_was_asked_for() {
-    let bytes = segment(&[claim("a", b"n"), claim("b", b"n"), claim("a", b"n"), body(&Record::Stop)]);
+    let bytes = segment(&[claim("a", b"n"), claim("b", b"n"), claim("a", b"n"), body(&Record::Stop(tag()))]);
     let only = |selection: Selection| about(&shown(&bytes, &selection).1, "record").len();
     let key = Some(b"a".to_vec());
     assert_eq!(only(Selection { key: key.clone(), ..Selection::default() }), 2);
@@ -123,7 +128,7 @@ fn a_torn_tail_is_no_damage() {
 
 #[test]
 fn what_stands_behind_damage_is_shown_without_numbers() {
-    let bodies = [claim("a", b""), claim("b", &[1; 300]), claim("c", b""), body(&Record::Synced(101))];
+    let bodies = [claim("a", b""), claim("b", &[1; 300]), claim("c", b""), body(&Record::Synced(101, tag()))];
     let mut bytes = segment(&bodies);
     let second = 64 + framed(&bodies[0]).len();
     bytes[second + 40] ^= 1;
@@ -229,7 +234,7 @@ fn a_run_and_a_damaged_group_of_one() {
 #[test]
 fn no_flipped_bit_makes_it_panic() {
     let (run, _) = run();
-    let segment = segment(&[claim("a", b"n"), body(&Record::Synced(1)), claim("b", b"")]);
+    let segment = segment(&[claim("a", b"n"), body(&Record::Synced(1, tag())), claim("b", b"")]);
     for file in [run, segment] {
         for bit in 0..file.len() * 8 {
             let mut flipped = file.clone();

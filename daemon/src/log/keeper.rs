@@ -70,7 +70,7 @@ impl Keeper {
         self.log.make_room()?;
         // A stop says that all before it is synced: it must not stand on the disk before that is so.
         self.log.flush_all()?;
-        self.log.store.append_record(&Record::Stop, Durable::Always);
+        self.log.store.append_stop();
         self.log.flush_all()
     }
 }

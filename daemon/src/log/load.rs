@@ -366,9 +366,11 @@ impl Loading<'_> {
         for (at, (path, bytes)) in files.segments.iter().enumerate().skip(first) {
             let content = fs::read(path).map_err(|error| OpenError::Io { path: path.clone(), error })?;
             let rest: Vec<SegmentHeader> = headers[at + 1..].iter().copied().flatten().collect();
+            let tag = self.from_disk.recovery.mark_tag();
             let later = || {
-                let evidence =
-                    |(path, _): &(PathBuf, u64)| synced_evidence(&fs::read(path).unwrap_or_default());
+                let evidence = |(path, _): &(PathBuf, u64)| {
+                    synced_evidence(&fs::read(path).unwrap_or_default(), Some(tag))
+                };
                 files.segments[at + 1..].iter().map(evidence).max().unwrap_or(0)
             };
             let name = path.display().to_string();

@@ -2,7 +2,7 @@
 //!
 //! Must never: leave out what was acknowledged as durable, but for the records since the last mark.
 
-use crdt::journal::{HEADER_BYTES, Records, SegmentHeader, synced_evidence};
+use crdt::journal::{HEADER_BYTES, MarkTag, Records, SegmentHeader, synced_evidence};
 
 use super::start::{MANIFEST, RUN, SEGMENT};
 use crate::disk::Disk;
@@ -13,7 +13,7 @@ pub fn covered_bytes(disk: &Disk) -> Vec<(String, usize)> {
         let bytes = disk.read(name).unwrap_or_default();
         &bytes[..disk.synced_bytes(name)]
     };
-    let evidence = |name: &&str| synced_evidence(synced(name));
+    let evidence = |name: &&str| synced_evidence(synced(name), Some(MarkTag::new(&super::keys())));
     let segments: Vec<&str> = disk.list().filter(|name| name.ends_with(SEGMENT)).collect();
     let marked = segments.iter().map(evidence).max().unwrap_or(0);
     let epoch = |name: &str| SegmentHeader::decode(synced(name)).ok().map(|header| header.epoch);

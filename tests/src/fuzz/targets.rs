@@ -8,7 +8,7 @@ use crdt::entry::{Bytes, Entry, Packed};
 use crdt::hash::ClusterKeys;
 use crdt::hlc::Stamp;
 use crdt::ids::{Incarnation, RegionId};
-use crdt::journal::{HEADER_BYTES, MalformedRecord, Record, Records, SegmentHeader, synced_evidence};
+use crdt::journal::{HEADER_BYTES, MalformedRecord, MarkTag, Record, Records, SegmentHeader, synced_evidence};
 use crdt::policy::Policies;
 use crdt::recovery::{Damage, Loaded, Recovery, RecoveryConfig};
 use crdt::snapshot::{Manifest, RUN_HEADER_BYTES, RUN_TRAILER_BYTES, RunHeader, RunTable};
@@ -103,7 +103,8 @@ pub fn segment(bytes: &[u8]) -> u64 {
         record(body);
     }
     assert!(records.offset() <= bytes.len() - HEADER_BYTES);
-    let evidence = synced_evidence(bytes);
+    let tag = MarkTag::new(&store_config(header.region).keys);
+    let evidence = synced_evidence(bytes, Some(tag));
     let mut outcomes = [0; 2];
     for (salvage, outcome) in [false, true].into_iter().zip(&mut outcomes) {
         for boot in [header.boot, header.boot ^ 1] {

@@ -46,7 +46,7 @@ fn a_power_loss_takes_a_new_incarnation_where_data_may_be_missing() {
     {
         let (mut first, _) = busy_of(unsynced);
         if stopped {
-            first.store().append_record(&Record::Stop, Durable::Always);
+            first.store().append_stop();
             first.flush();
         }
         let header = first.recovered.header;
@@ -97,7 +97,7 @@ fn a_manifest_says_too_whether_anything_was_acknowledged_unsynced() {
 #[test]
 fn a_stop_followed_by_anything_is_no_stop() {
     let (mut first, _) = busy_of(true);
-    first.store().append_record(&Record::Stop, Durable::Always);
+    first.store().append_stop();
     let _ = first.granted("after the stop", T0 + 1_000);
     first.flush();
     assert!(after(first, T0 + 5_000, 2, true).recovered.new_incarnation);

@@ -97,7 +97,8 @@ impl Folder {
         let mut reports = Vec::new();
         for (at, (_, bytes)) in self.segments.iter().enumerate().skip(covered) {
             let rest: Vec<SegmentHeader> = headers[at + 1..].iter().copied().flatten().collect();
-            let later = || self.segments[at + 1..].iter().map(|(_, bytes)| synced_evidence(bytes)).max();
+            let tag = Some(recovery.mark_tag());
+            let later = || self.segments[at + 1..].iter().map(|(_, bytes)| synced_evidence(bytes, tag)).max();
             let mut scan = recovery.scan(&segment_name(at), bytes, &rest, || later().unwrap_or(0))?;
             for index in 0..shares {
                 let loaded = recovery.apply(&scan, bytes, Share { index, of: shares })?;
