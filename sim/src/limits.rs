@@ -1,7 +1,10 @@
 //! Every bound of the simulator, by name and with its unit.
 
-/// Virtual time that a healed cluster may take to converge, microseconds (INV-17).
+/// Virtual time that a healed cluster of near regions may take to converge, microseconds (INV-17).
 pub const CONVERGENCE_US_MAX: u64 = 30_000_000;
+/// One-way trips between far regions that come on top: two hellos, being told to be behind, a comparison of everything,
+/// and as much again to bring it on to a third region.
+pub const CONVERGENCE_TRIPS: u64 = 16;
 /// How often convergence is looked for after the healing, virtual microseconds.
 pub const CONVERGENCE_LOOK_US: u64 = 100_000;
 /// Events that one run may have; beyond it something feeds itself (INV-17).

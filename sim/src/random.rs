@@ -50,6 +50,9 @@ const fn mix(mut value: u64) -> u64 {
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// What [`Dice::heavy`] draws is at most so many times the typical.
+pub const HEAVY_TIMES_MAX: u64 = 30;
+
 impl Dice {
     /// The dice of `entity` in `stream` under `seed`.
     pub fn new(seed: u64, stream: Stream, entity: u64) -> Self {

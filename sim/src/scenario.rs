@@ -9,7 +9,7 @@
 use crate::membership::{self, Step};
 use crate::network::{Rate, Spread, Weather};
 use crate::pattern::{Group, Pattern, Spell};
-use crate::random::{Dice, Stream};
+use crate::random::{Dice, HEAVY_TIMES_MAX, Stream};
 
 /// One namespace of the run; durations in milliseconds.
 #[derive(Clone, Debug)]
@@ -207,6 +207,15 @@ impl Scenario {
             steps: Vec::new(),
             newcomers: 0,
             unhurried: true,
+        }
+    }
+
+    /// The longest that a frame may be on its way between far regions; 0 where all are near.
+    pub fn trip_us_max(&self) -> u64 {
+        let (_, farthest_us) = self.distances_us.unwrap_or_default();
+        match self.weather.spread {
+            Spread::Heavy => HEAVY_TIMES_MAX * farthest_us,
+            Spread::Even(spread_us) => farthest_us + spread_us,
         }
     }
 

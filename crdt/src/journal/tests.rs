@@ -111,7 +111,11 @@ fn unknown_kinds_are_refused_by_number() {
         assert_eq!(streamed(&[kind]), None);
     }
     assert_eq!(Record::decode(&[]).err(), Some(MalformedRecord::Payload));
-    assert_eq!(Record::decode(&[KIND_STOP, 0]).err(), Some(MalformedRecord::Payload), "a stop without its tag");
+    assert_eq!(
+        Record::decode(&[KIND_STOP, 0]).err(),
+        Some(MalformedRecord::Payload),
+        "a stop without its tag"
+    );
 }
 
 /// Cursors, ceilings, stops and marks are a region's own affair.

@@ -127,7 +127,7 @@ pub(super) struct Link {
     pub(super) last_ping_ms: u64,
     pub(super) last_resend_ms: u64,
     pub(super) stalled: Option<Stall>,
-    /// When it came up, and when it last brought records (0: never), Unix milliseconds.
+    /// When it came up, and when it last brought records (at first: when it came up), Unix milliseconds.
     pub(super) since_ms: u64,
     pub(super) moved_ms: u64,
     /// Hellos that it has brought.
@@ -211,7 +211,7 @@ impl Peer {
             last_resend_ms: 0,
             stalled: None,
             since_ms: wall_ms,
-            moved_ms: 0,
+            moved_ms: wall_ms,
             hellos: 0,
             acks: VecDeque::new(),
             last_ack: None,

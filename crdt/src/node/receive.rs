@@ -62,7 +62,10 @@ impl Receiving<'_> {
                 Ok(())
             }
             Frame::Repair { of, bodies } => self.repair(peer, &of, Bodies::new(bodies)),
-            Frame::Compare { exchange, .. } | Frame::Narrow { exchange, .. } if self.elsewhere => {
+            // Whoever is behind our log waits for nothing else.
+            Frame::Compare { exchange, .. } | Frame::Narrow { exchange, .. }
+                if self.elsewhere && !exchange.is_of_everything() =>
+            {
                 let (nonce, buckets) = (exchange.nonce, Vec::new());
                 peer.queue(Frame::Differ { nonce, buckets, more: false, declined: true }.encode());
                 Ok(())
@@ -342,12 +345,11 @@ impl Receiving<'_> {
     }
 }
 
-/// A stream moves on, in the life and log epoch that its hello named; a walk over the map counts in epoch 0. A cursor
-/// from nowhere would be kept over restarts, and the region that owns the log be refused as an older copy of itself.
+/// A stream moves on, in the life and log epoch that its hello named. A cursor from nowhere would be kept over restarts, and the region that owns the log be refused as an older copy of itself.
 fn check_advance(peer: &Peer, prev: Cursor, last: Cursor) -> Result<(), FrameError> {
     let Some(link) = &peer.link else { return Ok(()) };
     let tip = link.their_tip;
-    let named = last.incarnation == tip.incarnation && (last.epoch == tip.epoch || last.epoch.0 == 0);
+    let named = (last.incarnation, last.epoch) == (tip.incarnation, tip.epoch);
     let back = prev.incarnation == last.incarnation && prev.epoch == last.epoch && last.lsn < prev.lsn;
     if named && !back {
         Ok(())

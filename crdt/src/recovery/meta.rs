@@ -91,7 +91,8 @@ impl LogMeta {
     pub fn note(&mut self, record: &Record<'_>) {
         self.next_lsn += 1;
         // The tail marks what is synced behind whatever it writes, a stop too.
-        self.stopped = matches!(record, Record::Stop(_)) || self.stopped && matches!(record, Record::Synced(..));
+        self.stopped =
+            matches!(record, Record::Stop(_)) || self.stopped && matches!(record, Record::Synced(..));
         match record {
             Record::Cursor(peer, cursor) => {
                 self.cursors.insert(*peer, *cursor);

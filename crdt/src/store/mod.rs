@@ -51,8 +51,8 @@ pub use tail::{Batch, Release, RingRead, Tail};
 use crate::digest::{Cells, Digester};
 use crate::hash::{ClusterKeys, IdentityBuild, KeyHash};
 use crate::hlc::{Clock, Stamp};
-use crate::journal::MarkTag;
 use crate::ids::{Incarnation, Lsn, RegionId};
+use crate::journal::MarkTag;
 use crate::policy::Policies;
 
 /// Names a parked duplicate to whoever parked it.

@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crdt::journal::Record;
-use crdt::policy::Durable;
 use crdt::store::{Release, Room, RoomState};
 
 use super::{Log, LogError, lock};

@@ -167,7 +167,8 @@ impl Found {
         for (at, (name, bytes)) in files.iter().enumerate().skip(covered) {
             let rest: Vec<SegmentHeader> = headers[at + 1..].iter().copied().flatten().collect();
             let tag = Some(self.recovery.mark_tag());
-            let later = || files[at + 1..].iter().map(|(_, bytes)| synced_evidence(bytes, tag)).max().unwrap_or(0);
+            let later =
+                || files[at + 1..].iter().map(|(_, bytes)| synced_evidence(bytes, tag)).max().unwrap_or(0);
             let scan = self.recovery.scan(name, bytes, &rest, later)?;
             let loaded = self.recovery.apply(&scan, bytes, Share::ALL)?;
             self.recovery.absorb(loaded);

@@ -8,7 +8,9 @@ use crdt::entry::{Bytes, Entry, Packed};
 use crdt::hash::ClusterKeys;
 use crdt::hlc::Stamp;
 use crdt::ids::{Incarnation, RegionId};
-use crdt::journal::{HEADER_BYTES, MalformedRecord, MarkTag, Record, Records, SegmentHeader, synced_evidence};
+use crdt::journal::{
+    HEADER_BYTES, MalformedRecord, MarkTag, Record, Records, SegmentHeader, synced_evidence,
+};
 use crdt::policy::Policies;
 use crdt::recovery::{Damage, Loaded, Recovery, RecoveryConfig};
 use crdt::snapshot::{Manifest, RUN_HEADER_BYTES, RUN_TRAILER_BYTES, RunHeader, RunTable};

@@ -127,7 +127,8 @@ fn synced_sectors_are_never_cut() {
         life.flush();
         let _ = life.granted("after", T0 + 1_000);
         life.write();
-        let marked = life.segments.iter().map(|(_, bytes)| synced_evidence(bytes, None)).max().expect("segments");
+        let marked =
+            life.segments.iter().map(|(_, bytes)| synced_evidence(bytes, None)).max().expect("segments");
         for (number, (header, bytes)) in life.segments.iter().enumerate() {
             let mut records = Records::new(&bytes[HEADER_BYTES..]);
             for lsn in header.first_lsn..=marked.min(header.first_lsn + count(bytes) as u64 - 1) {
@@ -215,8 +216,11 @@ fn evidence_is_found_at_any_offset_and_only_in_whole_marks() {
         append_framed(body[0], &body[1..], &mut framed);
         framed
     };
-    let marks =
-        [framed(Record::Synced(70, tag)), framed(Record::Synced(u64::MAX - 1, tag)), framed(Record::Ceiling(T0))];
+    let marks = [
+        framed(Record::Synced(70, tag)),
+        framed(Record::Synced(u64::MAX - 1, tag)),
+        framed(Record::Ceiling(T0)),
+    ];
     for lead in 0..20 {
         let bytes = [&vec![0xa5; lead], &marks[0][..], &[9, 9], &marks[2], &[0; 50]].concat();
         assert_eq!(evidence(&bytes), 70);
