@@ -134,11 +134,16 @@ pub const FRAME_BYTES_TARGET: usize = 32 * 1024;
 /// this, rests between batches were seen in how late peers saw them.
 pub const HEAL_FRAME_BYTES: usize = FRAME_BYTES_TARGET;
 /// The least share of its thread that healing is left with, in percent: it never starves.
-pub const HEAL_SHARE_PERCENT_MIN: u64 = 40;
+pub const HEAL_SHARE_PERCENT_MIN: u64 = 30;
 /// The greatest share, in percent: some rest is needed to see whether others wait.
 pub const HEAL_SHARE_PERCENT_MAX: u64 = 90;
+/// The greatest share where there are few cores, in percent: there whoever answers a client meets healing on its core
+/// although neither is ever late.
+pub const HEAL_SHARE_FEW_CORES_PERCENT_MAX: u64 = 50;
+/// So many cores are few.
+pub const HEAL_CORES_FEW: usize = 3;
 /// The share that healing begins with, in percent.
-pub const HEAL_SHARE_PERCENT_START: u64 = 50;
+pub const HEAL_SHARE_PERCENT_START: u64 = 40;
 /// A rest that ends later by so much has waited for a core, in microseconds; the kernel's timers are late by 60.
 pub const HEAL_LATE_US: u64 = 250;
 /// Rests shorter than this are saved up, in microseconds.

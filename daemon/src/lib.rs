@@ -15,6 +15,7 @@ pub mod memory;
 pub mod mend;
 pub mod metrics;
 pub mod peer;
+pub mod priority;
 pub mod reload;
 pub mod resp;
 pub mod socket;

@@ -4,12 +4,13 @@
 //! is done in small pieces. The driver says what each piece took, and is told how long to rest before the next, so that
 //! healing keeps to a share of its thread. The share follows how punctually the rests end: a thread that wakes late has
 //! waited for a core, and so have the threads that answer clients. It is taken back quickly and given slowly. Nobody
-//! sets it: on a machine with a free core healing takes nearly a whole one, on a busy one two fifths.
+//! sets it: on a machine with a free core healing takes nearly a whole one, on a busy one a third, and on one of two or
+//! three cores never more than half of one.
 //!
 //! Resting holds back the peer by itself: what is not merged is not acknowledged, and its window is bounded.
 //!
-//! Rejected: entries a second (another number for every machine), a lower priority of the thread (cannot be raised again
-//! without privilege), the waits of clients as the signal (there may be none when a region comes back, and the first
+//! Rejected: entries a second (another number for every machine), a lower priority of the thread alone (it has one, and
+//! still holds a core to the end of a piece), the waits of clients as the signal (there may be none when a region comes back, and the first
 //! ones would pay for finding out).
 //!
 //! Must never: rest for a frame of the steady state, or let healing starve.
@@ -20,17 +21,27 @@ use crate::limits;
 #[derive(Debug)]
 pub struct Pacing {
     share_percent: u64,
+    share_percent_max: u64,
     /// Rest that is owed and too short to be taken alone, in microseconds.
     owed_us: u64,
 }
 
 impl Default for Pacing {
     fn default() -> Self {
-        Self { share_percent: limits::HEAL_SHARE_PERCENT_START, owed_us: 0 }
+        let share_percent_max = limits::HEAL_SHARE_PERCENT_MAX;
+        Self { share_percent: limits::HEAL_SHARE_PERCENT_START, share_percent_max, owed_us: 0 }
     }
 }
 
 impl Pacing {
+    /// For a machine with so many cores.
+    pub fn on_cores(cores: usize) -> Self {
+        let few = cores <= limits::HEAL_CORES_FEW;
+        let share_percent_max =
+            if few { limits::HEAL_SHARE_FEW_CORES_PERCENT_MAX } else { limits::HEAL_SHARE_PERCENT_MAX };
+        Self { share_percent_max, ..Self::default() }
+    }
+
     /// A frame of so many bytes took so long to be taken in or made: how long to rest now, in microseconds; 0: not
     /// at all.
     pub fn worked(&mut self, frame_bytes: usize, took_us: u64) -> u64 {
@@ -48,7 +59,7 @@ impl Pacing {
     pub fn rested(&mut self, asked_us: u64, took_us: u64) {
         let late = took_us > asked_us + limits::HEAL_LATE_US;
         let share = if late { self.share_percent * 7 / 8 } else { self.share_percent + 1 };
-        self.share_percent = share.clamp(limits::HEAL_SHARE_PERCENT_MIN, limits::HEAL_SHARE_PERCENT_MAX);
+        self.share_percent = share.clamp(limits::HEAL_SHARE_PERCENT_MIN, self.share_percent_max);
     }
 
     /// The part of its thread that healing may take now, in percent.
@@ -83,11 +94,14 @@ mod tests {
     fn healing_yields_where_others_wait_for_a_core_and_never_starves() {
         let mut pacing = Pacing::default();
         let busy = heal(&mut pacing, 1_000);
-        assert!((limits::HEAL_SHARE_PERCENT_MIN..50).contains(&busy), "{busy} % of a busy core");
+        assert!((limits::HEAL_SHARE_PERCENT_MIN..40).contains(&busy), "{busy} % of a busy core");
         assert_eq!(pacing.share_percent(), limits::HEAL_SHARE_PERCENT_MIN, "the floor");
         heal(&mut pacing, 0);
         let free = heal(&mut pacing, 0);
         assert!(free >= limits::HEAL_SHARE_PERCENT_MAX - 2, "{free} % of a free core");
+        let mut pacing = Pacing::on_cores(2);
+        let of_few = heal(&mut pacing, 0);
+        assert!(of_few <= limits::HEAL_SHARE_FEW_CORES_PERCENT_MAX, "{of_few} % of one of two cores");
     }
 
     #[test]

@@ -27,6 +27,7 @@ use super::load::{MANIFEST_NAME, RunFile};
 use super::walk::each_record;
 use super::{Log, lock};
 use crate::driver::wall_ms;
+use crate::priority::yield_to_clients;
 
 /// How often it looks whether there is something to do, besides when it is woken.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -67,6 +68,7 @@ impl Checkpointer {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, shared_log) = (Arc::clone(&stop), Arc::clone(&log));
         let handle = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
+            yield_to_clients();
             let mut rounds = Rounds { log: &log, config, pace: Pace::new(&stopped) };
             rounds.run();
         })?;

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crdt::ids::RegionId;
 use crdt::limits::PING_EVERY_MS;
-use crdt::node::{FrameError, LinkId, LinkState, MembershipError, Node, PeerView};
+use crdt::node::{FrameError, LinkId, LinkState, MembershipError, Node, Pacing, PeerView};
 use crdt::request::Reason;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -27,6 +27,7 @@ use super::limits::{EVENTS_MAX, GATHER};
 use super::link::{Established, Link, Misbehaviour};
 use crate::driver::wall_ms;
 use crate::log::ReadPlace;
+use crate::priority::yield_to_clients;
 use crate::socket::{MeshCommand, Shared};
 
 pub use dial::{Dialling, MeshError, PeerAddress};
@@ -135,6 +136,7 @@ impl Mesh {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("mesh".into());
         let handle = thread.spawn(move || {
+            yield_to_clients();
             runtime.block_on(async move {
                 let started =
                     dialling.map(|(dialling, socket)| dial::start(dialling, socket, inbox.sender.clone()));
@@ -191,12 +193,13 @@ struct Running {
 
 impl Running {
     fn new(
-        node: Node,
+        mut node: Node,
         shared: Arc<Shared>,
         acked_by_all: Arc<AtomicU64>,
         mut started: Option<dial::Started>,
         events: mpsc::Sender<Event>,
     ) -> Self {
+        node.pacing = Pacing::on_cores(std::thread::available_parallelism().map_or(1, usize::from));
         let peers = started.as_mut().map(dial::Started::take_peers).unwrap_or_default();
         let transports = peers.into_iter().map(|peer| (peer.region, Transport::new(peer))).collect();
         Self {
