@@ -58,6 +58,7 @@ impl Receiving<'_> {
             }
             Frame::Membership { epoch, members } => self.membership(peer, epoch, members),
             Frame::Behind { have, at, keys } => {
+                check_advance(peer, at, at)?;
                 feed::behind(peer, have, at, keys, self.wall_ms);
                 Ok(())
             }
@@ -103,6 +104,10 @@ impl Receiving<'_> {
         peer.compared_ms = Some(self.wall_ms);
         let Some(at) = ended.held else { return };
         link.comparing.behind = None;
+        // The log may have gone on meanwhile after all, and further.
+        if peer.received.is_some_and(|have| have >= at) {
+            return;
+        }
         // Of what it holds, some came by other ways, and may not be durable yet.
         let tail = self.store.tail();
         let mut release = Release { written: tail.appended(), synced: tail.sync_wanted() };

@@ -3,7 +3,7 @@
 use super::streams::{done, knows};
 use super::*;
 use crate::entry::{Bytes, Entry, Outcome, Packed};
-use crate::ids::ClaimId;
+use crate::ids::{ClaimId, Cursor, LogEpoch};
 use crate::journal::{EntryRecord, Origin};
 use crate::policy::Policy;
 use crate::store::Scratch;
@@ -158,6 +158,29 @@ fn a_peer_behind_the_start_of_the_log_is_given_what_it_lacks() {
     let sent = run_and_count(&mut cluster, A, B, 30);
     assert!(knows(&cluster, B, "next") && sent.given == 0 && sent.log > 0, "{sent:?}");
     assert_eq!(cluster.replicas[B].node.peers(&cluster.replicas[B].store)[0].applied, before + 2);
+}
+
+/// A place in a log that is not the one of its hello would be kept over restarts, and its region refused ever after.
+#[test]
+fn a_place_from_nowhere_is_refused() {
+    let mut cluster = behind(50);
+    let wall_ms = cluster.wall_ms;
+    cluster.link(A, B);
+    cluster.run_ms(1_000);
+    let have = cluster.replicas[B].node.cursors()[0].1;
+    let lies = [
+        Cursor { incarnation: Incarnation(have.incarnation.0 + 1), lsn: 9_000, ..have },
+        Cursor { epoch: LogEpoch(have.epoch.0 + 1), lsn: 9_000, ..have },
+    ];
+    for at in lies {
+        let lie = Frame::Behind { have, at, keys: 1 }.encode();
+        assert!(!cluster.hand_over(A, B, &lie), "{at:?}");
+        assert!(matches!(cluster.errors.pop(), Some(FrameError::OutOfOrder(_))));
+        cluster.run_ms(500);
+    }
+    assert_eq!(cluster.replicas[B].node.cursors()[0].1.epoch, have.epoch);
+    assert!(cluster.wall_ms > wall_ms);
+    cluster.assert_converged();
 }
 
 /// A link that breaks costs what was under way: the next comparison finds what is there already.
