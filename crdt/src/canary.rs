@@ -35,6 +35,8 @@ pub enum Bug {
     DigestKeepsTheDead,
     /// A comparison mends what we lack and not what the peer lacks.
     RepairsOneWay,
+    /// A region that is behind takes a comparison for ended before what it wanted has come.
+    FeedEndsEarly,
     /// Memberships any number of steps apart link.
     LinksAnyMembership,
     /// A change of membership is not told over live links.
@@ -43,7 +45,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug, in the order in which they are listed to people.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::TieBreakByArrival,
         Self::JoinForgetsOutcome,
         Self::TakeoverLooksOnlyAtWinner,
@@ -58,6 +60,7 @@ impl Bug {
         Self::RetryGrantsAnew,
         Self::DigestKeepsTheDead,
         Self::RepairsOneWay,
+        Self::FeedEndsEarly,
         Self::LinksAnyMembership,
         Self::MembershipNotTold,
     ];
@@ -79,6 +82,7 @@ impl Bug {
             Self::RetryGrantsAnew => "retry-grants-anew",
             Self::DigestKeepsTheDead => "digest-keeps-the-dead",
             Self::RepairsOneWay => "repairs-one-way",
+            Self::FeedEndsEarly => "feed-ends-early",
             Self::LinksAnyMembership => "links-any-membership",
             Self::MembershipNotTold => "membership-not-told",
         }

@@ -101,6 +101,8 @@ pub enum Goal {
     Compared,
     /// A comparison brought what no stream had.
     Repaired,
+    /// A region was behind a peer's log, and was given what it lacked.
+    Fed,
     /// A link had no room for a frame, which waited.
     Throttled,
     /// A link came up again, went down again and took a frame with it.
@@ -121,7 +123,7 @@ pub enum Goal {
 
 impl Goal {
     /// Every goal.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 56] = [
         Self::Granted,
         Self::GrantedAgain,
         Self::Takeover,
@@ -169,6 +171,7 @@ impl Goal {
         Self::MemoryRefused,
         Self::Compared,
         Self::Repaired,
+        Self::Fed,
         Self::Throttled,
         Self::Flapped,
         Self::Retired,
@@ -229,6 +232,7 @@ impl Goal {
             Self::MemoryRefused => "memory-refused",
             Self::Compared => "compared",
             Self::Repaired => "repaired-by-comparison",
+            Self::Fed => "fed-by-comparison",
             Self::Throttled => "link-full",
             Self::Flapped => "link-flapped",
             Self::Retired => "region-retired",

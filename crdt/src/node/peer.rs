@@ -75,6 +75,10 @@ pub struct PeerView {
     pub compared_ms: Option<u64>,
     /// Records that only a comparison brought us: in a healthy steady state none.
     pub repaired: u64,
+    /// Its log cannot bring us on from where we stand: we ask it for what we lack.
+    pub behind: bool,
+    /// When we last came to hold all that it held, by asking, Unix milliseconds.
+    pub fed_ms: Option<u64>,
 }
 
 /// What we send, while a link is up.
@@ -371,6 +375,8 @@ impl Peer {
             applied: self.applied,
             compared_ms: self.compared_ms,
             repaired: self.repaired,
+            behind: self.is_behind(),
+            fed_ms: (self.fed_ms > 0).then_some(self.fed_ms),
         }
     }
 }

@@ -36,6 +36,13 @@ impl ClientCommand for PeersArgs {
         page.table(peers, &[&columns[..], &more[..]].concat());
         for peer in peers {
             let text = |name| peer.field(name).and_then(Value::as_bytes).map(printable);
+            if let (Some(region), Some(true)) =
+                (text("region"), peer.field("behind").and_then(Value::as_bool))
+            {
+                page.line(&format!(
+                    "  {region}: its log starts behind where we stand; asking it for what we lack"
+                ));
+            }
             if let (Some(region), Some(error)) = (text("region"), text("last_error")) {
                 page.line(&format!("  {region}: {error}"));
             }

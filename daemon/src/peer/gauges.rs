@@ -17,6 +17,7 @@ pub(super) fn forget(region: &str) {
         "onced_peer_offset_ms",
         "onced_peer_silent_ms",
         "onced_peer_compared_ago_ms",
+        "onced_peer_behind",
     ] {
         gauge!(name, "peer" => region.to_owned()).set(f64::NAN);
     }
@@ -41,6 +42,7 @@ pub(super) fn set(region: &str, view: &PeerView, wall_ms: u64) {
     if let Some(at_ms) = view.compared_ms {
         gauge!("onced_peer_compared_ago_ms", &labels).set(wall_ms.saturating_sub(at_ms) as f64);
     }
+    gauge!("onced_peer_behind", &labels).set(f64::from(u8::from(view.behind)));
     counter!("onced_peer_bytes_out_total", &labels).absolute(view.bytes_out);
     counter!("onced_peer_bytes_in_total", &labels).absolute(view.bytes_in);
     counter!("onced_peer_applied_total", &labels).absolute(view.applied);

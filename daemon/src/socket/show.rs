@@ -331,7 +331,7 @@ pub fn peers(peers: &[PeerStatus], names: &RegionNames, out: &mut Encoder<'_>) {
     out.field_array("peers", peers.len());
     for peer in peers {
         let view = &peer.view;
-        out.map(20);
+        out.map(21);
         names.field(out, "region", view.region);
         out.field_uint("region_id", u64::from(view.region.0));
         out.field_bulk("address", peer.address.as_bytes());
@@ -354,6 +354,7 @@ pub fn peers(peers: &[PeerStatus], names: &RegionNames, out: &mut Encoder<'_>) {
             None => out.field_null("compared_ago_ms"),
         }
         out.field_uint("repaired", view.repaired);
+        out.field_bool("behind", view.behind);
         out.field_uint("bytes_out", view.bytes_out);
         out.field_uint("bytes_in", view.bytes_in);
         match view.last_heard_ms {

@@ -113,6 +113,9 @@ impl World {
                 if peer.compared_ms.is_some() {
                     self.goals.reach(Goal::Compared);
                 }
+                if peer.fed_ms.is_some() && peer.applied > 0 {
+                    self.goals.reach(Goal::Fed);
+                }
                 self.figures.repaired += peer.repaired;
                 if peer.repaired > 0 {
                     self.goals.reach(Goal::Repaired);
