@@ -47,6 +47,8 @@ pub struct Hello<'a> {
     pub epoch_first: Lsn,
     /// A power loss may have taken the end of an epoch of this incarnation: cursors may lie beyond it.
     pub torn: bool,
+    /// This life began without data that it should have, and has not caught up since: what it lacks, others must bring.
+    pub incomplete: bool,
     /// When this start of it began, Unix milliseconds by its wall clock: two starts from copies of one data folder
     /// open the same epoch.
     pub began_ms: u64,
@@ -86,6 +88,8 @@ pub enum Frame<'a> {
         at_ms: u64,
         /// The cursor of the last frame of records sent.
         sent: Cursor,
+        /// As in a hello; it may have changed.
+        incomplete: bool,
     },
     /// Answer to a ping.
     Pong {

@@ -312,6 +312,7 @@ fn frames_of_every_variant() {
         newest_of_yours: Stamp::from_parts(T0, 7),
         epoch_first: 69_500,
         torn: true,
+        incomplete: true,
         began_ms: T0 + 9,
         latest_of_yours: (Incarnation(27_000_000), LogEpoch(9), T0 + 8),
         members: Bytes(&[3, 0, 4, 0, 1, 1]),
@@ -337,7 +338,7 @@ fn frames_of_every_variant() {
     frame("records-none", &golden!("frame-records-none"), &none);
     frame("ack", &golden!("frame-ack"), &Frame::Ack { upto: cursor(70_003), resend: false });
     frame("ack-resend", &golden!("frame-ack-resend"), &Frame::Ack { upto: cursor(70_003), resend: true });
-    frame("ping", &golden!("frame-ping"), &Frame::Ping { at_ms: T0, sent: cursor(70_003) });
+    frame("ping", &golden!("frame-ping"), &Frame::Ping { at_ms: T0, sent: cursor(70_003), incomplete: true });
     let membership = Frame::Membership { epoch: 301, members: Bytes(&[3, 0, 4, 0, 1, 1]) };
     frame("membership", &golden!("frame-membership"), &membership);
     frame("pong", &golden!("frame-pong"), &Frame::Pong { ping_at_ms: T0, at_ms: T0 + 41 });

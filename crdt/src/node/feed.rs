@@ -35,7 +35,7 @@ pub(super) struct Behind {
     pub(super) at: Cursor,
     /// Keys that it holds.
     keys: u64,
-    since_ms: u64,
+    pub(super) since_ms: u64,
 }
 
 /// Tells the peer that it is behind, once and after every ping; what it says then is to be durable.
@@ -57,6 +57,14 @@ pub(super) fn behind(peer: &mut Peer, have: Cursor, at: Cursor, keys: u64, wall_
     if let Some(link) = &mut peer.link {
         let since_ms = link.comparing.behind.map_or(wall_ms, |behind| behind.since_ms);
         link.comparing.behind = stands.then_some(Behind { at, keys, since_ms });
+    }
+}
+
+/// A peer that lacked data itself when it fed us lacks it no more: we ask for everything anew.
+pub(super) fn ask_again(peer: &mut Peer, wall_ms: u64) {
+    if let (Some(link), Some(at)) = (&mut peer.link, peer.received) {
+        link.comparing.start_over(wall_ms);
+        link.comparing.behind = Some(Behind { at, keys: 0, since_ms: wall_ms });
     }
 }
 

@@ -233,12 +233,17 @@ impl Node {
     /// A node as of a start at `wall_ms`. Closes the store's gate until it has caught up.
     pub fn new(config: NodeConfig, memory: NodeMemory, store: &Store, wall_ms: u64) -> Self {
         assert!(config.peers.len() <= limits::PEERS_MAX, "more peers than a region may have");
-        let peer = |region: &RegionId| (*region, Peer::new(*region, memory.cursors.get(region).copied()));
+        let mut memory = memory;
+        let peer = |region: &RegionId| {
+            let mut peer = Peer::new(*region, memory.cursors.get(region).copied());
+            // What a place in its log is worth to a life that lacks data is not known: it is asked for everything.
+            (peer.incomplete, peer.fed_by_incomplete) = (memory.incomplete, memory.incomplete);
+            (*region, peer)
+        };
         let peers: BTreeMap<_, _> = config.peers.iter().map(peer).collect();
         store.gate.set(Reason::CatchingUp, !peers.is_empty());
         store.gate.set_oldest_word_ms(if peers.is_empty() { 0 } else { wall_ms });
         let caught_up = peers.is_empty();
-        let mut memory = memory;
         if memory.incomplete && (caught_up || config.alone) {
             memory.incomplete = false;
             store.append_record(&Record::Complete(true), Durable::Interval);
@@ -301,17 +306,15 @@ impl Node {
 
     /// Time has passed: pings, gates. To be called at least every [`limits::PING_EVERY_MS`].
     pub fn handle_tick(&mut self, store: &Store, wall_ms: u64) {
-        // Whoever is behind logs is fed by comparing: that must not wait.
-        let fed = self.peers.values().any(Peer::is_behind);
+        // What others hold of what we are being given would come twice, and be counted as repaired.
+        let fed = self.peers.values().any(|peer| peer.is_being_fed(wall_ms));
         let catching_up: Vec<RegionId> =
             self.peers.values().filter(|peer| peer.is_catching_up(wall_ms)).map(|peer| peer.region).collect();
         for peer in self.peers.values_mut() {
-            peer.ping(wall_ms);
+            peer.ping(self.memory.incomplete, wall_ms);
             peer.lag.note(store.tail().written(), peer.acked_seq, wall_ms);
-            if !fed && catching_up.iter().any(|region| *region != peer.region) {
-                continue;
-            }
-            reconcile::tick(peer, store, &self.config.pace, wall_ms);
+            let searches = !fed && catching_up.iter().all(|region| *region == peer.region);
+            reconcile::tick(peer, store, &self.config.pace, searches, wall_ms);
         }
         feed::begin_due(&mut self.peers, store, self.config.pace.again_ms, wall_ms);
         self.note_oldest_word(store);
@@ -399,8 +402,10 @@ impl Node {
             return;
         }
         if self.memory.incomplete {
-            // S6: what this life lacks, a peer must bring, however long that takes.
-            if !self.peers.is_empty() && !self.peers.values().any(Peer::is_caught_up) {
+            // S6: what this life lacks, a peer must bring, however long that takes. One that lacks it itself cannot; where
+            // all do, there is nothing to be had.
+            let whole = self.peers.values().any(Peer::has_made_whole);
+            if !whole && !self.peers.values().all(Peer::is_caught_up) {
                 return;
             }
             self.memory.incomplete = false;

@@ -154,6 +154,10 @@ pub(super) struct Peer {
     /// How far we hold its log.
     pub(super) received: Option<Cursor>,
     pub(super) caught_up: bool,
+    /// It lacks data that it should have, as it last said.
+    pub(super) incomplete: bool,
+    /// It did when we asked it for what we lack: that it gave us all says little.
+    pub(super) fed_by_incomplete: bool,
     /// The latest start of it that we have met, and when that began; 0: not known any more.
     pub(super) latest_start: (Incarnation, LogEpoch, u64),
     /// As it last said.
@@ -182,6 +186,8 @@ impl Peer {
             link: None,
             received,
             caught_up: false,
+            incomplete: false,
+            fed_by_incomplete: false,
             latest_start: received.map_or_else(Default::default, |have| (have.incarnation, have.epoch, 0)),
             membership: None,
             since_ms: 0,
@@ -242,8 +248,19 @@ impl Peer {
         self.link.as_ref().is_some_and(|link| link.comparing.behind.is_some())
     }
 
+    /// The same, and others wait for it.
+    pub(super) fn is_being_fed(&self, wall_ms: u64) -> bool {
+        let behind = self.link.as_ref().and_then(|link| link.comparing.behind);
+        behind.is_some_and(|behind| wall_ms.abs_diff(behind.since_ms) < limits::FEED_ALONE_MS_MAX)
+    }
+
     pub(super) fn is_linked(&self) -> bool {
         self.link.as_ref().is_some_and(|link| link.sending.is_some())
+    }
+
+    /// Whether we hold all that it held, and it lacked nothing.
+    pub(super) fn has_made_whole(&self) -> bool {
+        self.caught_up && !self.incomplete && !self.fed_by_incomplete
     }
 
     pub(super) fn is_caught_up(&self) -> bool {
@@ -304,7 +321,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn ping(&mut self, wall_ms: u64) {
+    pub(super) fn ping(&mut self, incomplete: bool, wall_ms: u64) {
         let Some(link) = &mut self.link else { return };
         let Some(sending) = &mut link.sending else { return };
         // A wall clock that steps back must not silence us.
@@ -315,7 +332,7 @@ impl Peer {
         // Not at every such record: the peer's acknowledgement is worth a frame now and then only.
         sending.announce = sending.read > sending.chain.lsn;
         sending.told = false;
-        let ping = Frame::Ping { at_ms: wall_ms, sent: sending.chain }.encode();
+        let ping = Frame::Ping { at_ms: wall_ms, sent: sending.chain, incomplete }.encode();
         self.queue(ping);
     }
 

@@ -42,7 +42,8 @@ impl Receiving<'_> {
             Frame::Hello(theirs) => self.hello(peer, &theirs),
             Frame::Records { prev, last, bodies } => self.records(peer, prev, last, Bodies::new(bodies)),
             Frame::Ack { upto, resend } => self.ack(peer, upto, resend),
-            Frame::Ping { at_ms, sent } => {
+            Frame::Ping { at_ms, sent, incomplete } => {
+                self.completeness(peer, incomplete);
                 peer.queue(Frame::Pong { ping_at_ms: at_ms, at_ms: self.wall_ms }.encode());
                 if peer.received.unwrap_or_default() != sent {
                     self.ask_resend(peer);
@@ -84,10 +85,15 @@ impl Receiving<'_> {
         let merged = self.merge(peer, bodies)?;
         let Some(link) = &mut peer.link else { return Ok(()) };
         let Some(merged) = merged else {
-            // The next comparison finds it again; the log goes on as it did.
-            link.stalled = stalled;
+            // The next comparison finds it again; the log goes on as it did, where it does.
+            if link.comparing.behind.is_none() {
+                link.stalled = stalled;
+            }
             return Ok(());
         };
+        if link.comparing.behind.is_some() {
+            link.stalled = None;
+        }
         if link.comparing.given(of, self.wall_ms) {
             peer.applied += merged.applied as u64;
         } else {
@@ -104,6 +110,7 @@ impl Receiving<'_> {
         peer.compared_ms = Some(self.wall_ms);
         let Some(at) = ended.held else { return };
         link.comparing.behind = None;
+        peer.fed_by_incomplete = peer.incomplete;
         // The log may have gone on meanwhile after all, and further.
         if peer.received.is_some_and(|have| have >= at) {
             return;
@@ -166,8 +173,20 @@ impl Receiving<'_> {
             link.their_tip = Cursor { incarnation, epoch, lsn: theirs.tip };
             link.stalled = None;
         }
+        self.completeness(peer, theirs.incomplete);
         self.note_progress(peer);
         Ok(())
+    }
+
+    /// Whether the peer lacks data itself. What others have brought it since it fed us is in no log of its own, so once it
+    /// lacks nothing any more, it is asked again.
+    fn completeness(&self, peer: &mut Peer, incomplete: bool) {
+        let whole_now = peer.incomplete && !incomplete;
+        peer.incomplete = incomplete;
+        let asked = peer.is_behind() && !whole_now;
+        if self.memory.incomplete && peer.fed_by_incomplete && !incomplete && !asked {
+            feed::ask_again(peer, self.wall_ms);
+        }
     }
 
     /// S5: adjacent memberships link, and nothing else does.

@@ -97,8 +97,8 @@ struct Asking {
     feed: Option<Feed>,
 }
 
-/// Time has passed: ends what has come to its end, begins what is due.
-pub(super) fn tick(peer: &mut Peer, store: &Store, pace: &ComparePace, wall_ms: u64) {
+/// Time has passed: gives up what has fallen silent, and begins what is due, where it is time to search.
+pub(super) fn tick(peer: &mut Peer, store: &Store, pace: &ComparePace, searches: bool, wall_ms: u64) {
     let level = is_level(peer, store);
     let asks = store.config().region < peer.region;
     let Some(link) = &mut peer.link else { return };
@@ -110,7 +110,7 @@ pub(super) fn tick(peer: &mut Peer, store: &Store, pace: &ComparePace, wall_ms: 
         return;
     }
     let pause_ms = if comparing.differed { pace.again_ms } else { pace.every_ms };
-    if asks && level && comparing.may_begin(pause_ms, wall_ms) {
+    if searches && asks && level && comparing.may_begin(pause_ms, wall_ms) {
         let before_s = wall_ms.saturating_sub(pace.age_ms) / 1000;
         let horizon = Horizon { before_s, alive_ms: wall_ms + pace.alive_ms };
         comparing.begin(store, horizon, None, wall_ms);
@@ -142,6 +142,13 @@ impl Comparing {
     pub(super) fn fed_alone_since_ms(&self) -> Option<u64> {
         let feed = self.asking.as_ref()?.feed?;
         feed.alone.then_some(feed.began_ms)
+    }
+
+    /// What was asked before counts no more.
+    pub(super) fn start_over(&mut self, wall_ms: u64) {
+        if self.asking.is_some() {
+            self.give_up(wall_ms);
+        }
     }
 
     fn give_up(&mut self, wall_ms: u64) {
@@ -181,6 +188,7 @@ impl Comparing {
         let nonce = wall_ms << 16 ^ u64::from(store.config().region.0) << 56 ^ self.asked;
         let exchange = Exchange { nonce, horizon, shards: store.shards() as u32 };
         let Some(sums) = store.bucket_sums(&horizon) else { return };
+        let sums_all = sums.len();
         let told = sums.iter().take(limits::COMPARE_BUCKETS_MAX);
         let sums = told.map(|(bucket, sum)| (*bucket, store.told(nonce, sum))).collect();
         self.questions.push_back(Job::Say(Frame::Compare { exchange, sums }.encode()));
@@ -193,7 +201,7 @@ impl Comparing {
             under_way: BTreeSet::new(),
             wanted: BTreeMap::new(),
             differed: false,
-            cut: false,
+            cut: sums_all > limits::COMPARE_BUCKETS_MAX,
             feed,
         });
     }

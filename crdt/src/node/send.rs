@@ -27,6 +27,7 @@ pub(super) fn hello(config: &NodeConfig, memory: &NodeMemory, store: &Store, pee
         newest_of_yours,
         epoch_first: memory.epochs.last().map_or(1, |(_, first)| *first),
         torn: !memory.torn_epochs.is_empty(),
+        incomplete: memory.incomplete,
         began_ms: memory.began_ms,
         latest_of_yours: peer.latest_start,
         members: Bytes(&membership.region_bytes()),

@@ -129,6 +129,7 @@ fn hello() -> Hello<'static> {
         newest_of_yours: Stamp::ZERO,
         epoch_first: 1,
         torn: false,
+        incomplete: false,
         began_ms: 0,
         latest_of_yours: Default::default(),
         members: Bytes(&[1, 0, 2, 0, 3, 0]),
@@ -148,7 +149,7 @@ fn receive(replica: &mut Replica, link: LinkId, frame: &Frame<'_>, wall_ms: u64)
 #[test]
 fn a_handshake_that_does_not_fit_is_refused() {
     let mut replica = alone(&Settings::default());
-    let ping = Frame::Ping { at_ms: T0, sent: Cursor::default() };
+    let ping = Frame::Ping { at_ms: T0, sent: Cursor::default(), incomplete: false };
     assert_eq!(receive(&mut replica, 9, &ping, T0), Err(FrameError::ClosedLink), "no link yet");
     replica.node.handle_link_up(&replica.store, RegionId(2), 9, T0);
     assert!(matches!(receive(&mut replica, 9, &ping, T0), Err(FrameError::OutOfOrder(_))));

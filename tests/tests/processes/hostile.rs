@@ -198,7 +198,7 @@ fn a_certified_peer_that_lies_is_cut_off_counted_and_told_why() {
         victims.are_unharmed(what);
     }
     let mut link = attacker.silent();
-    link.frame(&Frame::Ping { at_ms: 1, sent: Cursor::default() });
+    link.frame(&Frame::Ping { at_ms: 1, sent: Cursor::default(), incomplete: false });
     assert!(link.closed().contains("the first frame must be a hello"));
     victims.are_unharmed("a ping before the hello");
 }
@@ -215,7 +215,7 @@ fn a_certified_peer_that_wastes_time_and_room_gets_little_of_either() {
     let mut link = attacker.linked();
     until("it is taken for the region", || victims.cluster.peer(US, HOSTILE, "state") == "linked");
     assert!(!link.opens_another(), "one stream is the link");
-    let ping = Frame::Ping { at_ms: 1, sent: Cursor::default() }.encode();
+    let ping = Frame::Ping { at_ms: 1, sent: Cursor::default(), incomplete: false }.encode();
     let ping = [&(ping.len() as u32).to_le_bytes()[..], &ping].concat();
     assert!(link.bytes(&ping.repeat(200_000)), "a flood of pings is answered or not, as there is room");
     victims.are_unharmed("200,000 pings at once");

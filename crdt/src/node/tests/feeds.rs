@@ -226,6 +226,35 @@ fn the_nearest_feeds_first() {
     assert!(cluster.replicas[C].node.is_caught_up());
 }
 
+/// Two regions lost their disks while the third was away. Each caught up with the other, which held nothing either, and
+/// granted what the third one held. Found by review.
+#[test]
+fn who_lacks_it_too_makes_nobody_whole() {
+    const C: usize = 2;
+    let mut cluster = met(3, &Settings::default());
+    (0..200).for_each(|n| done(&cluster, A, &format!("old:{n}"), b"done"));
+    cluster.run_ms(500);
+    lose_disk(&mut cluster, B);
+    lose_disk(&mut cluster, C);
+    cluster.unlink(A, B);
+    cluster.unlink(A, C);
+    cluster.run_ms(12_000);
+    for at in [B, C] {
+        let wall_ms = cluster.wall_ms;
+        assert_eq!(cluster.replicas[at].claim(b"old:7", b"again", wall_ms).0, "UNAVAILABLE", "{at}");
+    }
+    // C is linked with B alone: what A gives B after that, B gives C.
+    cluster.link(A, B);
+    cluster.run_ms(4_000);
+    for at in [B, C] {
+        let wall_ms = cluster.wall_ms;
+        let key = format!("new:{at}");
+        assert_eq!(cluster.replicas[at].claim(key.as_bytes(), b"again", wall_ms).0, "GRANTED");
+        assert_eq!(cluster.replicas[at].claim(b"old:7", b"again", wall_ms).0, "REPLAY");
+        cluster.run_ms(100);
+    }
+}
+
 /// Until a feed is over nothing of it is a place in the peer's log.
 #[test]
 fn an_unfinished_feed_leaves_no_cursor_behind() {

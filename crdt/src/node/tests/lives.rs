@@ -56,8 +56,16 @@ fn an_incomplete_life_waits_for_a_peer_and_nothing_else() {
     pass(&mut again, met_ms, met_ms + HOUR_MS);
     assert_eq!(claim(&again, met_ms + HOUR_MS), "UNAVAILABLE", "reached, and behind it");
     let last = Cursor { incarnation: Incarnation(5), epoch: LogEpoch(1), lsn: 50 };
-    let all = Frame::Records { prev: Cursor::default(), last, bodies: Bytes(&[]) };
-    assert_eq!(receive(&mut again, 9, &all, met_ms + HOUR_MS), Ok(()));
+    let behind = Frame::Behind { have: Cursor::default(), at: last, keys: 1 };
+    assert_eq!(receive(&mut again, 9, &behind, met_ms + HOUR_MS), Ok(()));
+    let nonce = loop {
+        let (_, frame) = again.node.poll_send(&again.store, RegionId(2)).expect("a question");
+        if let Ok(Frame::Compare { exchange, .. }) = Frame::decode(&frame) {
+            break exchange.nonce;
+        }
+    };
+    let same = Frame::Differ { nonce, buckets: Vec::new(), more: false, declined: false };
+    assert_eq!(receive(&mut again, 9, &same, met_ms + HOUR_MS), Ok(()));
     assert!(
         !again.node.is_incomplete() && again.node.is_caught_up(),
         "one peer is enough, the third is away"

@@ -218,8 +218,14 @@ impl Dialler {
             else {
                 return;
             };
+            // `wait_for` looks at the last orders first, and says nothing of there being no more.
+            if orders.has_changed().is_err() {
+                return;
+            }
             let dialled = timeout(DIAL_TIMEOUT, self.dial(&target)).await;
             match dialled.unwrap_or_else(|_| Err(MeshError::Timeout(target.clone()))) {
+                // Retired meanwhile.
+                Ok(_) if orders.has_changed().is_err() => return,
                 Ok(established) => {
                     let mut next = Some(established);
                     while let Some(established) = next.take() {
@@ -246,7 +252,10 @@ impl Dialler {
                 pause = REDIAL_COPY;
             }
             // Healing, or another address, is worth a dial at once.
-            let changed = timeout(jittered(pause), orders.changed()).await.is_ok();
+            let changed = match timeout(jittered(pause), orders.changed()).await {
+                Ok(Err(_)) => return,
+                changed => changed.is_ok(),
+            };
             pause = if changed { REDIAL_MIN } else { (pause * 2).min(REDIAL_MAX) };
         }
     }
