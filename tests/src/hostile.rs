@@ -96,6 +96,7 @@ impl Attacker {
             newest_of_yours: Stamp::ZERO,
             epoch_first: 1,
             torn: false,
+            incomplete: false,
             began_ms: self.began_ms,
             latest_of_yours: Default::default(),
             members: Bytes(&self.regions),
