@@ -70,10 +70,10 @@ impl Cluster {
 
     /// Starts the daemon of a region, without waiting for anything.
     pub fn spawn(&mut self, at: usize) {
-        let misfit = self.setup.misfit(at).is_some();
+        let misfit = (0..self.children.len()).any(|at| self.setup.misfit(at).is_some());
         self.spawn_with(at, |command| {
             if misfit {
-                // No peer will ever take it in: it must not wait for one.
+                // No peer will ever take it in, and the others will never have met all: none must wait for that.
                 command.arg("--alone");
             }
         });
