@@ -128,7 +128,7 @@ pub const FEED_FRESH_MS: u64 = 600_000;
 /// Largest frame between peers, in bytes, its header included.
 pub const FRAME_BYTES_MAX: usize = RECORD_BYTES_MAX + 64 * 1024;
 /// A frame of records is closed once it holds this many bytes: some 200 entries, which are merged within half a
-/// millisecond. Four times as much made those who ask meanwhile wait four times as long, and healed no faster.
+/// millisecond: a larger one holds the thread, and a core that a client may be waiting for, longer.
 pub const FRAME_BYTES_TARGET: usize = 32 * 1024;
 /// A frame of so many bytes is healing's: it was closed because it was full. A batch of a client is smaller: at half of
 /// this, rests between batches were seen in how late peers saw them.

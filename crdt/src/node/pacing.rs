@@ -1,6 +1,6 @@
 //! How much of a core healing may take: whoever asks this region now must not wait for what another one missed.
 //!
-//! Healing is what fills frames: a backlog that is merged or fed, a map that is walked, a comparison that finds much. It
+//! Healing is what fills frames: a backlog that is merged or fed, a comparison that finds much. It
 //! is done in small pieces. The driver says what each piece took, and is told how long to rest before the next, so that
 //! healing keeps to a share of its thread. The share follows how punctually the rests end: a thread that wakes late has
 //! waited for a core, and so have the threads that answer clients. It is taken back quickly and given slowly. Nobody

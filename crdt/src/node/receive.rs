@@ -138,7 +138,7 @@ impl Receiving<'_> {
             return Err(FrameError::Region { announced, authenticated });
         }
         if let Some(link) = &mut peer.link {
-            // Each begins our stream anew, perhaps with the whole map.
+            // Each begins our stream anew.
             link.hellos += 1;
             if link.hellos > limits::HELLOS_A_LINK_MAX {
                 return Err(FrameError::OutOfOrder("hello after hello"));
@@ -369,7 +369,8 @@ impl Receiving<'_> {
     }
 }
 
-/// A stream moves on, in the life and log epoch that its hello named. A cursor from nowhere would be kept over restarts, and the region that owns the log be refused as an older copy of itself.
+/// A stream moves on, in the life and log epoch that its hello named. A cursor from nowhere would be kept over restarts,
+/// and the region that owns the log be refused as an older copy of itself.
 fn check_advance(peer: &Peer, prev: Cursor, last: Cursor) -> Result<(), FrameError> {
     let Some(link) = &peer.link else { return Ok(()) };
     let tip = link.their_tip;
