@@ -71,6 +71,8 @@ pub enum Frame<'a> {
         prev: Cursor,
         /// Where it stands afterwards.
         last: Cursor,
+        /// Records of the log that follow later: whoever has many before it takes its time (`node::Pacing`).
+        left: u64,
         /// See [`Bodies`].
         #[serde(borrow)]
         bodies: Bytes<'a>,

@@ -332,9 +332,10 @@ fn frames_of_every_variant() {
     let mut bodies = Vec::new();
     push_body(&encoded(&Record::Entry(Origin::Own, entry_record(&settled()))), &mut bodies);
     push_body(&encoded(&Record::Conflict(Origin::Own, conflict(false))), &mut bodies);
-    let records = Frame::Records { prev: cursor(70_000), last: cursor(70_003), bodies: Bytes(&bodies) };
+    let records =
+        Frame::Records { prev: cursor(70_000), last: cursor(70_003), left: 300, bodies: Bytes(&bodies) };
     frame("records", &golden!("frame-records"), &records);
-    let none = Frame::Records { prev: cursor(70_000), last: cursor(70_003), bodies: Bytes(&[]) };
+    let none = Frame::Records { prev: cursor(70_000), last: cursor(70_003), left: 300, bodies: Bytes(&[]) };
     frame("records-none", &golden!("frame-records-none"), &none);
     frame("ack", &golden!("frame-ack"), &Frame::Ack { upto: cursor(70_003), resend: false });
     frame("ack-resend", &golden!("frame-ack-resend"), &Frame::Ack { upto: cursor(70_003), resend: true });

@@ -57,7 +57,7 @@ proptest! {
         };
         for frame in [
             Frame::Hello(hello),
-            Frame::Records { prev, last, bodies: Bytes(&packed) },
+            Frame::Records { prev, last, left: 7, bodies: Bytes(&packed) },
             Frame::Ack { upto: last, resend },
             Frame::Ping { at_ms, sent: last, incomplete: resend },
             Frame::Pong { ping_at_ms: at_ms, at_ms: tip },
@@ -92,7 +92,8 @@ proptest! {
 }
 
 fn records(bodies: &[u8]) -> Vec<u8> {
-    Frame::Records { prev: Cursor::default(), last: Cursor::default(), bodies: Bytes(bodies) }.encode()
+    Frame::Records { prev: Cursor::default(), last: Cursor::default(), left: 0, bodies: Bytes(bodies) }
+        .encode()
 }
 
 #[test]

@@ -485,7 +485,7 @@ pub fn describe(bytes: &[u8]) -> String {
             let have = hello.have.map_or_else(|| "nothing".to_owned(), cursor);
             format!("hello: membership {}, tip {}, has {have}", hello.membership, hello.tip)
         }
-        Ok(Frame::Records { prev, last, bodies }) => {
+        Ok(Frame::Records { prev, last, bodies, .. }) => {
             format!("records: {} to {}, {} bytes", cursor(prev), cursor(last), bodies.0.len())
         }
         Ok(Frame::Ack { upto, resend }) => {

@@ -279,7 +279,7 @@ impl Node {
         bytes: &[u8],
         wall_ms: u64,
     ) -> Result<(), FrameError> {
-        let elsewhere = self.catches_up_beside(region, wall_ms);
+        let elsewhere = self.is_brought_more_beside(region, wall_ms);
         let Some(peer) = self.peers.get_mut(&region) else { return Err(FrameError::ClosedLink) };
         if peer.link_id() != Some(link) {
             return Err(FrameError::ClosedLink);
@@ -290,6 +290,7 @@ impl Node {
             memory: &mut self.memory,
             store,
             scratch: &mut self.scratch,
+            pacing: &mut self.pacing,
             elsewhere,
             wall_ms,
         };
@@ -306,14 +307,12 @@ impl Node {
 
     /// Time has passed: pings, gates. To be called at least every [`limits::PING_EVERY_MS`].
     pub fn handle_tick(&mut self, store: &Store, wall_ms: u64) {
-        // What others hold of what we are being given would come twice, and be counted as repaired.
-        let fed = self.peers.values().any(|peer| peer.is_being_fed(wall_ms));
-        let catching_up: Vec<RegionId> =
-            self.peers.values().filter(|peer| peer.is_catching_up(wall_ms)).map(|peer| peer.region).collect();
-        for peer in self.peers.values_mut() {
+        let searches_with =
+            |peer: &Peer| !peer.is_being_fed(wall_ms) && !self.is_brought_more_beside(peer.region, wall_ms);
+        let searched: Vec<bool> = self.peers.values().map(searches_with).collect();
+        for (peer, searches) in self.peers.values_mut().zip(searched) {
             peer.ping(self.memory.incomplete, wall_ms);
             peer.lag.note(store.tail().written(), peer.acked_seq, wall_ms);
-            let searches = !fed && catching_up.iter().all(|region| *region == peer.region);
             reconcile::tick(peer, store, &self.config.pace, searches, wall_ms);
         }
         feed::begin_due(&mut self.peers, store, self.config.pace.again_ms, wall_ms);
@@ -335,7 +334,7 @@ impl Node {
     /// The next frame to leave on `peer`'s link, if there is one and it may leave now.
     pub fn poll_send(&mut self, store: &Store, peer: RegionId) -> Option<(LinkId, Vec<u8>)> {
         let peer = self.peers.get_mut(&peer)?;
-        send::next_frame(&self.config, peer, store)
+        send::next_frame(&self.config, peer, store, &mut self.pacing)
     }
 
     /// The next part of the log to be read from disk.
@@ -383,11 +382,12 @@ impl Node {
         self.peers.values().filter_map(Peer::cursor).collect()
     }
 
-    /// Whether another peer's log is on its way: then most of what `region` has and we lack is, too, and comparing would
-    /// bring it twice.
-    fn catches_up_beside(&self, region: RegionId, wall_ms: u64) -> bool {
-        let fed = self.peers.values().any(Peer::is_behind);
-        !fed && self.peers.values().any(|peer| peer.region != region && peer.is_catching_up(wall_ms))
+    /// Whether another peer is bringing us much, by its log or by a comparison of everything: then most of what `region`
+    /// has and we lack is on its way, and searching for it would bring it twice and count it as repaired. Others wait for
+    /// that, whichever side asks, for a bounded time.
+    fn is_brought_more_beside(&self, region: RegionId, wall_ms: u64) -> bool {
+        let brings = |peer: &Peer| peer.is_being_fed(wall_ms) || peer.is_catching_up(wall_ms);
+        self.peers.values().any(|peer| peer.region != region && brings(peer))
     }
 
     fn note_oldest_word(&self, store: &Store) {

@@ -1,11 +1,11 @@
 //! How much of a core healing may take: whoever asks this region now must not wait for what another one missed.
 //!
 //! Healing is what fills frames: a backlog that is merged or fed, a comparison that finds much. It
-//! is done in small pieces. The driver says what each piece took, and is told how long to rest before the next, so that
+//! is done in small pieces, a frame each. The driver says what each piece took, and is told how long to rest before the next, so that
 //! healing keeps to a share of its thread. The share follows how punctually the rests end: a thread that wakes late has
 //! waited for a core, and so have the threads that answer clients. It is taken back quickly and given slowly. Nobody
 //! sets it: on a machine with a free core healing takes nearly a whole one, on a busy one a third, and on one of two or
-//! three cores never more than half of one.
+//! three cores never much more than half of one.
 //!
 //! Resting holds back the peer by itself: what is not merged is not acknowledged, and its window is bounded.
 //!
@@ -22,6 +22,8 @@ use crate::limits;
 pub struct Pacing {
     share_percent: u64,
     share_percent_max: u64,
+    /// The last frame was healing's.
+    heals: bool,
     /// Rest that is owed and too short to be taken alone, in microseconds.
     owed_us: u64,
 }
@@ -29,7 +31,7 @@ pub struct Pacing {
 impl Default for Pacing {
     fn default() -> Self {
         let share_percent_max = limits::HEAL_SHARE_PERCENT_MAX;
-        Self { share_percent: limits::HEAL_SHARE_PERCENT_START, share_percent_max, owed_us: 0 }
+        Self { share_percent: limits::HEAL_SHARE_PERCENT_START, share_percent_max, heals: false, owed_us: 0 }
     }
 }
 
@@ -42,10 +44,16 @@ impl Pacing {
         Self { share_percent_max, ..Self::default() }
     }
 
-    /// A frame of so many bytes took so long to be taken in or made: how long to rest now, in microseconds; 0: not
-    /// at all.
-    pub fn worked(&mut self, frame_bytes: usize, took_us: u64) -> u64 {
-        if frame_bytes < limits::HEAL_FRAME_BYTES {
+    /// A frame was taken in or made. It is healing's if it was closed because it was full; and if it is of a log,
+    /// `left` records of it follow, and those are many.
+    pub(super) fn frame(&mut self, frame_bytes: usize, left: Option<u64>) {
+        let is_full = frame_bytes >= limits::HEAL_FRAME_BYTES;
+        self.heals = is_full && left.is_none_or(|left| left >= limits::HEAL_BACKLOG_RECORDS);
+    }
+
+    /// It took so long: how long to rest now, in microseconds; 0: not at all.
+    pub fn worked(&mut self, took_us: u64) -> u64 {
+        if !self.heals {
             return 0;
         }
         self.owed_us += took_us * (100 - self.share_percent) / self.share_percent;
@@ -76,10 +84,11 @@ mod tests {
 
     /// Heals for a second on a machine where a rest ends so late; what part of the time was work, in percent.
     fn heal(pacing: &mut Pacing, late_us: u64) -> u64 {
+        pacing.frame(FULL, None);
         let (mut worked_us, mut rested_us) = (0, 0);
         while worked_us + rested_us < 1_000_000 {
             worked_us += 400;
-            let rest_us = pacing.worked(FULL, 400);
+            let rest_us = pacing.worked(400);
             assert!(rest_us <= limits::HEAL_REST_US_MAX);
             if rest_us > 0 {
                 rested_us += rest_us;
@@ -108,14 +117,25 @@ mod tests {
     fn the_steady_state_never_rests() {
         let mut pacing = Pacing::default();
         for _ in 0..1_000 {
-            assert_eq!(pacing.worked(limits::HEAL_FRAME_BYTES - 1, 5_000), 0);
+            // A batch of a client, in several frames.
+            for (frame_bytes, left) in
+                [(FULL, Some(200)), (FULL, Some(100)), (FULL - 1, Some(0)), (FULL - 1, None)]
+            {
+                pacing.frame(frame_bytes, left);
+                assert_eq!(pacing.worked(5_000), 0);
+            }
         }
+        pacing.frame(FULL, Some(limits::HEAL_BACKLOG_RECORDS));
+        assert!(pacing.worked(5_000) > 0, "a backlog");
+        pacing.frame(FULL, None);
+        assert!(pacing.worked(5_000) > 0, "what a comparison found");
     }
 
     #[test]
     fn a_long_piece_rests_for_no_longer_than_the_bound() {
         let mut pacing = Pacing::default();
-        assert_eq!(pacing.worked(FULL, 60_000_000), limits::HEAL_REST_US_MAX);
-        assert_eq!(pacing.worked(FULL, 1), 0, "what was owed beyond it is forgiven");
+        pacing.frame(FULL, None);
+        assert_eq!(pacing.worked(60_000_000), limits::HEAL_REST_US_MAX);
+        assert_eq!(pacing.worked(1), 0, "what was owed beyond it is forgiven");
     }
 }

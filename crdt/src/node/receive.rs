@@ -3,7 +3,7 @@
 use super::membership::Membership;
 use super::peer::{Peer, Stall};
 use super::send::hello;
-use super::{FrameError, NodeConfig, NodeMemory, clocks, feed, reconcile};
+use super::{FrameError, NodeConfig, NodeMemory, Pacing, clocks, feed, reconcile};
 use crate::canary::{self, Bug};
 use crate::entry::Bytes;
 use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn};
@@ -26,6 +26,7 @@ pub(super) struct Receiving<'r> {
     pub(super) memory: &'r mut NodeMemory,
     pub(super) store: &'r Store,
     pub(super) scratch: &'r mut Scratch,
+    pub(super) pacing: &'r mut Pacing,
     /// Another peer's log is on its way.
     pub(super) elsewhere: bool,
     pub(super) wall_ms: u64,
@@ -38,9 +39,11 @@ impl Receiving<'_> {
         if !peer.is_linked() && !matches!(frame, Frame::Hello(_)) {
             return Err(FrameError::OutOfOrder("the first frame must be a hello"));
         }
+        self.pacing
+            .frame(bytes.len(), if let Frame::Records { left, .. } = frame { Some(left) } else { None });
         match frame {
             Frame::Hello(theirs) => self.hello(peer, &theirs),
-            Frame::Records { prev, last, bodies } => self.records(peer, prev, last, Bodies::new(bodies)),
+            Frame::Records { prev, last, bodies, .. } => self.records(peer, prev, last, Bodies::new(bodies)),
             Frame::Ack { upto, resend } => self.ack(peer, upto, resend),
             Frame::Ping { at_ms, sent, incomplete } => {
                 self.completeness(peer, incomplete);

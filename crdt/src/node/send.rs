@@ -3,7 +3,7 @@
 use super::feed;
 use super::membership::Membership;
 use super::peer::{DiskRead, Peer, Sending};
-use super::{LinkId, NodeConfig, NodeMemory};
+use super::{LinkId, NodeConfig, NodeMemory, Pacing};
 use crate::entry::Bytes;
 use crate::ids::{Cursor, Lsn};
 use crate::journal::{self, Origin, Records};
@@ -36,17 +36,28 @@ pub(super) fn hello(config: &NodeConfig, memory: &NodeMemory, store: &Store, pee
 }
 
 /// The next frame for `peer`, if any may leave.
-pub(super) fn next_frame(config: &NodeConfig, peer: &mut Peer, store: &Store) -> Option<(LinkId, Vec<u8>)> {
+pub(super) fn next_frame(
+    config: &NodeConfig,
+    peer: &mut Peer,
+    store: &Store,
+    pacing: &mut Pacing,
+) -> Option<(LinkId, Vec<u8>)> {
     let id = peer.link_id()?;
     release_acks(peer, store);
     let link = peer.link.as_mut()?;
+    let mut left = None;
     let frame = link.control.pop_front().or_else(|| {
         // By turns: neither waits for the other.
         let first = if link.compared { None } else { link.comparing.next_frame(store) };
         link.compared = first.is_some();
-        let records = |sending: &mut Sending| next_records(config, sending, store);
+        let records = |sending: &mut Sending| {
+            let frame = next_records(config, sending, store);
+            left = frame.is_some().then(|| sending.left(store));
+            frame
+        };
         first.or_else(|| link.sending.as_mut().and_then(records)).or_else(|| link.comparing.next_frame(store))
     })?;
+    pacing.frame(frame.len(), left);
     peer.bytes_out += frame.len() as u64;
     Some((id, frame))
 }
@@ -94,7 +105,7 @@ fn next_records(config: &NodeConfig, sending: &mut Sending, store: &Store) -> Op
     }
     let incarnation = store.config().incarnation;
     let last = Cursor { incarnation, epoch: config.epoch, lsn: sending.read };
-    Some(sending.records(last, &bodies))
+    Some(sending.records(last, sending.left(store), &bodies))
 }
 
 impl Sending {
@@ -115,9 +126,14 @@ impl Sending {
         }
     }
 
-    /// The frame that brings the peer to `last`.
-    pub(super) fn records(&mut self, last: Cursor, bodies: &[u8]) -> Vec<u8> {
-        let frame = Frame::Records { prev: self.chain, last, bodies: Bytes(bodies) }.encode();
+    /// Records that the peer is still to be told of.
+    pub(super) fn left(&self, store: &Store) -> u64 {
+        store.tail().written().saturating_sub(self.read)
+    }
+
+    /// The frame that brings the peer to `last`, where `left` records follow.
+    pub(super) fn records(&mut self, last: Cursor, left: u64, bodies: &[u8]) -> Vec<u8> {
+        let frame = Frame::Records { prev: self.chain, last, left, bodies: Bytes(bodies) }.encode();
         self.chain = last;
         self.sent_max = self.sent_max.max(last);
         self.under_way.push_back((last, frame.len()));

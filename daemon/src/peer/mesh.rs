@@ -321,7 +321,7 @@ impl Running {
     fn frame(&mut self, peer: RegionId, link: LinkId, frame: &[u8]) {
         let began = Instant::now();
         let result = self.node.handle_frame(&self.shared.driver.store, peer, link, frame, wall_ms());
-        self.pace(frame.len(), began);
+        self.pace(began);
         let Err(error) = result else { return };
         if error == FrameError::ClosedLink {
             // It was under way when the link was closed.
@@ -342,8 +342,8 @@ impl Running {
 
     /// Rests after a piece of healing, as long as the node says: the socket threads' turn. The whole thread does, in the
     /// middle of its work: timers of the runtime are ten times too coarse, and what comes meanwhile waits in the kernel.
-    fn pace(&mut self, frame_bytes: usize, began: Instant) {
-        let rest_us = self.node.pacing.worked(frame_bytes, began.elapsed().as_micros() as u64);
+    fn pace(&mut self, began: Instant) {
+        let rest_us = self.node.pacing.worked(began.elapsed().as_micros() as u64);
         if rest_us > 0 {
             let resting = Instant::now();
             std::thread::sleep(Duration::from_micros(rest_us));
@@ -450,9 +450,8 @@ impl Running {
             let began = Instant::now();
             match self.node.poll_send(&self.shared.driver.store, peer) {
                 Some((id, frame)) if id == link => {
-                    let bytes = frame.len();
                     room.send(frame);
-                    self.pace(bytes, began);
+                    self.pace(began);
                 }
                 _ => return,
             }

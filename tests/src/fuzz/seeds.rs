@@ -43,7 +43,7 @@ pub fn frames() -> Vec<Vec<u8>> {
     records.iter().for_each(|body| crdt::wire::push_body(body, &mut bodies));
     let (prev, last) = Default::default();
     let bodies = crdt::entry::Bytes(&bodies);
-    frames.push(crdt::wire::Frame::Records { prev, last, bodies }.encode());
+    frames.push(crdt::wire::Frame::Records { prev, last, left: 3, bodies }.encode());
     frames
 }
 

@@ -114,7 +114,7 @@ fn claimed(key: &str, stamp_ms: u64) -> Vec<u8> {
 fn records(prev: Cursor, last: Cursor, body: &[u8]) -> Vec<u8> {
     let mut bodies = Vec::new();
     push_body(body, &mut bodies);
-    Frame::Records { prev, last, bodies: Bytes(&bodies) }.encode()
+    Frame::Records { prev, last, left: 0, bodies: Bytes(&bodies) }.encode()
 }
 
 fn exchange(shards: u32) -> Exchange {
@@ -143,7 +143,7 @@ const LIES: [Lie; 13] = [
     }),
     ("lengths of records beyond their frame", "malformed", "exceed their bounds", |link| {
         let bodies = Bytes(&[0xff, 0xff, 0xff, 0x7f, 1]);
-        link.frame(&Frame::Records { prev: Cursor::default(), last: cursor(1), bodies })
+        link.frame(&Frame::Records { prev: Cursor::default(), last: cursor(1), left: 0, bodies })
     }),
     ("a record that does not travel", "records", "does not travel", |link| {
         let mut body = Vec::new();

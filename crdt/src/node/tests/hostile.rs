@@ -70,7 +70,7 @@ fn a_cursor_from_nowhere_is_refused() {
     for last in lies {
         cluster.run_ms(500);
         let prev = received(&cluster);
-        let frame = Frame::Records { prev, last, bodies: Bytes(&[]) }.encode();
+        let frame = Frame::Records { prev, last, left: 0, bodies: Bytes(&[]) }.encode();
         assert!(!cluster.hand_over(A, B, &frame), "{last:?} after {prev:?}");
         assert!(matches!(cluster.errors.pop(), Some(FrameError::OutOfOrder(_))));
         assert_eq!(received(&cluster), prev, "nothing is kept of it");

@@ -266,7 +266,7 @@ fn a_cursor_beyond_a_lost_tail_resumes_at_the_cut() {
     let store = &cluster.replicas[A].store;
     let prev = cluster.replicas[B].node.cursors()[0].1;
     let last = Cursor { lsn: store.tail().written() + 5, ..prev };
-    let frame = Frame::Records { prev, last, bodies: Bytes(&[]) }.encode();
+    let frame = Frame::Records { prev, last, left: 0, bodies: Bytes(&[]) }.encode();
     assert!(cluster.hand_over(A, B, &frame));
     cluster.replicas[B].flush();
     assert_eq!(cluster.replicas[B].node.cursors()[0].1, last);
