@@ -111,6 +111,8 @@ pub enum Frame<'a> {
     Differ {
         /// The exchange's.
         nonce: u64,
+        /// Which part of the answer, from 0 on.
+        number: u32,
         /// Buckets, and their sums by shard as told, 4 bytes each.
         #[serde(borrow)]
         buckets: Vec<(Bucket, Bytes<'a>)>,

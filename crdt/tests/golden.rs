@@ -354,9 +354,9 @@ fn frames_of_comparisons() {
     let sums = vec![(bucket, 0xfedc_ba98_7654_3210), (Bucket(1 << 63 | bucket.0), 1)];
     frame("compare", &golden!("frame-compare"), &Frame::Compare { exchange, sums });
     let buckets = vec![(bucket, Bytes(b"aaaabbbbccccdddd"))];
-    let differ = Frame::Differ { nonce, buckets, more: true, declined: false };
+    let differ = Frame::Differ { nonce, number: 2, buckets, more: true, declined: false };
     frame("differ", &golden!("frame-differ"), &differ);
-    let declined = Frame::Differ { nonce, buckets: Vec::new(), more: false, declined: true };
+    let declined = Frame::Differ { nonce, number: 0, buckets: Vec::new(), more: false, declined: true };
     frame("differ-declined", &golden!("frame-differ-declined"), &declined);
     let ranges = vec![RangeSums { bucket, bits: 1, sums: Bytes(b"aaaabbbb") }];
     frame("narrow", &golden!("frame-narrow"), &Frame::Narrow { exchange, shard: 3, ranges });

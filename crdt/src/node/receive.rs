@@ -72,7 +72,7 @@ impl Receiving<'_> {
                 if self.elsewhere && !exchange.is_of_everything() =>
             {
                 let (nonce, buckets) = (exchange.nonce, Vec::new());
-                peer.queue(Frame::Differ { nonce, buckets, more: false, declined: true }.encode());
+                peer.queue(Frame::Differ { nonce, number: 0, buckets, more: false, declined: true }.encode());
                 Ok(())
             }
             frame => {

@@ -87,6 +87,8 @@ struct Asking {
     /// Cells that differ, by shard; complete when `told`.
     todo: BTreeMap<u32, Vec<Bucket>>,
     cells: usize,
+    /// Parts of the peer's answer that have come.
+    parts: u32,
     told: bool,
     under_way: BTreeSet<u32>,
     /// Shards of which something is wanted, and the number of the next part of it.
@@ -197,6 +199,7 @@ impl Comparing {
             heard_ms: wall_ms,
             todo: BTreeMap::new(),
             cells: 0,
+            parts: 0,
             told: false,
             under_way: BTreeSet::new(),
             wanted: BTreeMap::new(),
@@ -269,18 +272,27 @@ pub(super) fn frame(
             match ours.filter(|_| exchange.shards as usize == store.shards()) {
                 Some(ours) => {
                     let differing = differing(store, exchange, sums, &ours);
-                    comparing.answers.push_back(Job::Differ(*exchange, differing));
+                    comparing.answers.push_back(Job::Differ(*exchange, 0, differing));
                     peer.compared_ms = Some(wall_ms);
                 }
                 None => {
                     let (nonce, buckets) = (exchange.nonce, Vec::new());
-                    let declined = Frame::Differ { nonce, buckets, more: false, declined: true };
+                    let declined = Frame::Differ { nonce, number: 0, buckets, more: false, declined: true };
                     comparing.answers.push_back(Job::Say(declined.encode()));
                 }
             }
         }
-        Frame::Differ { nonce, buckets, more, declined } => {
+        Frame::Differ { nonce, number, buckets, more, declined } => {
             let Some(asking) = comparing.asking(*nonce, wall_ms) else { return Ok(()) };
+            if *number < asking.parts {
+                return Ok(());
+            }
+            if *number > asking.parts {
+                // A gap: what stood in it would be taken for alike.
+                comparing.give_up(wall_ms);
+                return Ok(());
+            }
+            asking.parts += 1;
             asking.told |= !more;
             asking.differed |= !buckets.is_empty();
             if *declined {

@@ -15,7 +15,8 @@ use crate::wire::{Exchange, Frame, PartOf, RangeItems, RangeSums, Wanted};
 #[derive(Debug)]
 pub(super) enum Job {
     Say(Vec<u8>),
-    Differ(Exchange, VecDeque<Bucket>),
+    /// From which part on.
+    Differ(Exchange, u32, VecDeque<Bucket>),
     Narrow(Exchange, u32, Vec<Bucket>),
     Items(Exchange, u32, Vec<AskedRanges>),
     Give(Exchange, u32, Named),
@@ -68,7 +69,7 @@ impl Job {
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Say(frame) => frame.len(),
-            Self::Differ(_, buckets) => buckets.len() * size_of::<Bucket>(),
+            Self::Differ(_, _, buckets) => buckets.len() * size_of::<Bucket>(),
             Self::Narrow(_, _, buckets) => buckets.len() * size_of::<Bucket>(),
             Self::Items(_, _, asked) => {
                 asked.iter().map(|asked| size_of::<AskedRanges>() + size_of_val(&asked.sums[..])).sum()
@@ -83,7 +84,7 @@ impl Job {
     pub(super) fn work(self, store: &Store) -> (Option<Vec<u8>>, Option<Self>) {
         match self {
             Self::Say(frame) => (Some(frame), None),
-            Self::Differ(exchange, buckets) => differ(store, exchange, buckets),
+            Self::Differ(exchange, number, buckets) => differ(store, exchange, number, buckets),
             Self::Narrow(exchange, shard, buckets) => (Some(narrow(store, &exchange, shard, &buckets)), None),
             Self::Items(exchange, shard, asked) => (Some(items(store, &exchange, shard, &asked)), None),
             Self::Give(exchange, shard, wanted) => {
@@ -102,6 +103,7 @@ impl Job {
 fn differ(
     store: &Store,
     exchange: Exchange,
+    number: u32,
     mut buckets: VecDeque<Bucket>,
 ) -> (Option<Vec<u8>>, Option<Job>) {
     let mut lists = Vec::new();
@@ -114,8 +116,9 @@ fn differ(
     }
     let more = !buckets.is_empty();
     let lists = lists.iter().map(|(bucket, list)| (*bucket, Bytes(list))).collect();
-    let frame = Frame::Differ { nonce: exchange.nonce, buckets: lists, more, declined: false }.encode();
-    (Some(frame), more.then_some(Job::Differ(exchange, buckets)))
+    let nonce = exchange.nonce;
+    let frame = Frame::Differ { nonce, number, buckets: lists, more, declined: false }.encode();
+    (Some(frame), more.then_some(Job::Differ(exchange, number + 1, buckets)))
 }
 
 /// The bits that cost least where one item of `count` differs: so many sums, then one range's items.

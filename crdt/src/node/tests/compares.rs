@@ -220,7 +220,13 @@ fn comparisons_that_fit_nothing_are_refused() {
     }
     // These fit no question of ours, and are nothing.
     let ignored = [
-        Frame::Differ { nonce, buckets: vec![(bucket, Bytes(&[1, 2]))], more: false, declined: false },
+        Frame::Differ {
+            nonce,
+            number: 0,
+            buckets: vec![(bucket, Bytes(&[1, 2]))],
+            more: false,
+            declined: false,
+        },
         Frame::Items { nonce, shard: 77, ranges: Vec::new() },
         Frame::Want { exchange, shard: 0, wanted: vec![Wanted { bucket, ids: Bytes(&[0; 400]) }] },
         Frame::Compare { exchange, sums: (0..1_000).map(|n| (Bucket(u64::MAX - 1_000 + n), 1)).collect() },

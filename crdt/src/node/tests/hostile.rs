@@ -24,7 +24,13 @@ fn nothing_is_asked_twice_in_one_frame() {
     let wanted = Wanted { bucket, ids: Bytes(&[]) };
     let twice = [
         Frame::Compare { exchange, sums: vec![(bucket, 1); 2] },
-        Frame::Differ { nonce, buckets: vec![(bucket, Bytes(&[])); 2], more: true, declined: false },
+        Frame::Differ {
+            nonce,
+            number: 0,
+            buckets: vec![(bucket, Bytes(&[])); 2],
+            more: true,
+            declined: false,
+        },
         Frame::Narrow { exchange, shard: 0, ranges: vec![sums; 2] },
         Frame::Want { exchange, shard: 0, wanted: vec![wanted; 2] },
     ];

@@ -64,7 +64,7 @@ fn an_incomplete_life_waits_for_a_peer_and_nothing_else() {
             break exchange.nonce;
         }
     };
-    let same = Frame::Differ { nonce, buckets: Vec::new(), more: false, declined: false };
+    let same = Frame::Differ { nonce, number: 0, buckets: Vec::new(), more: false, declined: false };
     assert_eq!(receive(&mut again, 9, &same, met_ms + HOUR_MS), Ok(()));
     assert!(
         !again.node.is_incomplete() && again.node.is_caught_up(),
