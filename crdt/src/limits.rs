@@ -127,6 +127,9 @@ pub const FEED_ALONE_MS_MAX: u64 = 120_000;
 pub const FEED_FRESH_MS: u64 = 600_000;
 /// Largest frame between peers, in bytes, its header included.
 pub const FRAME_BYTES_MAX: usize = RECORD_BYTES_MAX + 64 * 1024;
+/// A record told briefly in a frame is rebuilt from at most so many bytes less, so a frame's records take no more than
+/// [`FRAME_BYTES_MAX`] and [`FRAME_RECORDS_MAX`] times this.
+pub const BRIEF_SAVES_BYTES_MAX: usize = 64;
 /// A frame of records is closed once it holds this many bytes: some 30 entries, which are merged within a tenth of a
 /// millisecond. A larger one holds the thread, and a core that a client may be waiting for, longer: at four times this,
 /// local p99 while healing was half as much again.

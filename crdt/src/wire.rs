@@ -5,6 +5,7 @@
 //! append-only; an unknown version or variant is refused, never skipped. Golden bytes pin all of it.
 
 pub(crate) mod compare;
+pub mod stream;
 
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +66,7 @@ pub enum Frame<'a> {
     /// See [`Hello`].
     Hello(#[serde(borrow)] Hello<'a>),
     /// Records of the sender's log after `prev` and up to `last`; those between that do not travel are
-    /// left out. `bodies` is a sequence of (length, body), see [`push_body`].
+    /// left out. `bodies` is a sequence of (length, body), most of them told briefly: see [`stream`].
     Records {
         /// Where the receiver must stand.
         prev: Cursor,
@@ -73,7 +74,7 @@ pub enum Frame<'a> {
         last: Cursor,
         /// Records of the log that follow later: whoever has many before it takes its time (`node::Pacing`).
         left: u64,
-        /// See [`Bodies`].
+        /// See [`stream::Packer`] and [`stream::unpack`].
         #[serde(borrow)]
         bodies: Bytes<'a>,
     },
@@ -151,7 +152,7 @@ pub enum Frame<'a> {
         #[serde(borrow)]
         wanted: Vec<Wanted<'a>>,
     },
-    /// Whole states that the receiver lacks, whoever wrote them: a sequence as in [`Frame::Records`].
+    /// Whole states that the receiver lacks, whoever wrote them: a sequence of (length, body), see [`push_body`].
     Repair {
         /// Which part of which answer.
         of: PartOf,
@@ -262,40 +263,54 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Appends one record's body to a frame's `bodies`, behind its length: seven bits a byte, the lowest first, the top bit
-/// set where more follow. Most records take one byte or two for it.
+/// Appends one record's body to a frame's `bodies`, behind its length. Most records take one byte or two for it.
 pub fn push_body(body: &[u8], bodies: &mut Vec<u8>) {
-    let mut left = body.len();
-    while left >= 0x80 {
-        bodies.push(left as u8 | 0x80);
-        left >>= 7;
-    }
-    bodies.push(left as u8);
+    push_number(body.len() as u64, bodies);
     bodies.extend_from_slice(body);
 }
 
-/// A body's length and what follows it; `None` if that is no length, or not the shortest form of one.
-fn split_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut length = 0;
-    for (at, byte) in bytes.iter().take(LENGTH_BYTES_MAX).enumerate() {
-        length |= usize::from(byte & 0x7f) << (7 * at);
+/// Appends a number: seven bits a byte, the lowest first, the top bit set where more follow.
+fn push_number(mut number: u64, out: &mut Vec<u8>) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// A number and what follows it; `None` if that is none of 64 bits, or not the shortest form of one.
+fn split_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut number = 0;
+    for (at, byte) in bytes.iter().take(NUMBER_BYTES_MAX).enumerate() {
+        let low = u64::from(byte & 0x7f);
+        if low.leading_zeros() < 7 * at as u32 {
+            return None;
+        }
+        number |= low << (7 * at);
         if byte & 0x80 == 0 {
             let shortest = at == 0 || *byte != 0;
-            return shortest.then_some((length, &bytes[at + 1..]));
+            return shortest.then_some((number, &bytes[at + 1..]));
         }
     }
     None
 }
 
-/// 28 bits: more than [`limits::RECORD_BYTES_MAX`].
-const LENGTH_BYTES_MAX: usize = 4;
+/// Of 64 bits.
+const NUMBER_BYTES_MAX: usize = 10;
 
-/// The record bodies of a decoded frame.
+/// A body's length and what follows it; `None` if there is none that any body has.
+fn split_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (length, rest) = split_number(bytes)?;
+    let length = usize::try_from(length).ok()?;
+    (length <= limits::RECORD_BYTES_MAX).then_some((length, rest))
+}
+
+/// The record bodies of a frame, as it holds them; those of [`Frame::Records`] as [`stream::unpack`] brings them back.
 #[derive(Clone, Debug)]
 pub struct Bodies<'a>(&'a [u8]);
 
 impl<'a> Bodies<'a> {
-    /// Over the `bodies` of a frame that [`Frame::decode`] has checked.
+    /// Over what [`Frame::decode`] has checked, or [`stream::unpack`] made.
     pub fn new(bodies: Bytes<'a>) -> Self {
         Self(bodies.0)
     }

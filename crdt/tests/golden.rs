@@ -14,6 +14,7 @@ use crdt::journal::{EntryRecord, MalformedHeader, MarkTag, Origin, Record, Segme
 use crdt::recovery::LogMeta;
 use crdt::snapshot::{Manifest, RUN_TRAILER_BYTES, RunEntry, RunHeader, RunTable, RunWriter, States};
 use crdt::token::Token;
+use crdt::wire::stream::{self, Author, Packer};
 use crdt::wire::{Exchange, Frame, Hello, PartOf, RangeItems, RangeSums, Wanted, push_body};
 
 const T0: u64 = 1_800_000_000_000;
@@ -329,11 +330,23 @@ fn frames_of_every_variant() {
         ..hello
     };
     frame("hello-newborn", &golden!("frame-hello-newborn"), &Frame::Hello(newborn));
-    let mut bodies = Vec::new();
-    push_body(&encoded(&Record::Entry(Origin::Own, entry_record(&settled()))), &mut bodies);
-    push_body(&encoded(&Record::Conflict(Origin::Own, conflict(false))), &mut bodies);
+    let (held, completed, settled) = (Entry::of_attempt(claim(3, 1)), completed(), settled());
+    let log = [
+        Record::Entry(Origin::Own, entry_record(&held)),
+        Record::Entry(Origin::Own, entry_record(&completed)),
+        Record::Entry(Origin::Own, entry_record(&settled)),
+        Record::Conflict(Origin::Own, conflict(false)),
+        Record::Entry(Origin::Own, entry_record(&held)),
+    ];
+    let author = Author { region: RegionId(3), incarnation: Incarnation(28_000_000) };
+    let (mut packer, mut bodies, mut whole) = (Packer::new(author), Vec::new(), Vec::new());
+    for record in &log {
+        packer.push(&encoded(record), &mut bodies);
+        push_body(&encoded(record), &mut whole);
+    }
+    assert_eq!(stream::unpack(author, Bytes(&bodies)), Ok(whole));
     let records =
-        Frame::Records { prev: cursor(70_000), last: cursor(70_003), left: 300, bodies: Bytes(&bodies) };
+        Frame::Records { prev: cursor(70_000), last: cursor(70_007), left: 300, bodies: Bytes(&bodies) };
     frame("records", &golden!("frame-records"), &records);
     let none = Frame::Records { prev: cursor(70_000), last: cursor(70_003), left: 300, bodies: Bytes(&[]) };
     frame("records-none", &golden!("frame-records-none"), &none);

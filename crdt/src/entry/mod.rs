@@ -22,6 +22,7 @@ use std::cmp::Ordering;
 
 pub use few::Few;
 pub use pack::{Bytes, MalformedEntry, Packed};
+pub(crate) use pack::{PackedAttempt, PackedCompletion};
 pub use winner::Winner;
 
 use crate::canary::{self, Bug};

@@ -76,20 +76,20 @@ pub enum Packed<'a> {
 #[doc(hidden)]
 #[derive(Serialize, Deserialize, Debug)]
 pub struct PackedAttempt<'a> {
-    pub(super) stamp: u64,
-    pub(super) region: u16,
-    pub(super) incarnation: u32,
-    pub(super) phase: u8,
-    pub(super) lease_ms: u64,
+    pub(crate) stamp: u64,
+    pub(crate) region: u16,
+    pub(crate) incarnation: u32,
+    pub(crate) phase: u8,
+    pub(crate) lease_ms: u64,
     /// 0: never taken over; else one more than the abandoned lease's distance from the stamp.
-    pub(super) abandoned: u64,
-    pub(super) expires_ms: u64,
+    pub(crate) abandoned: u64,
+    pub(crate) expires_ms: u64,
     #[serde(borrow)]
-    pub(super) fingerprint: Bytes<'a>,
+    pub(crate) fingerprint: Bytes<'a>,
     #[serde(borrow)]
-    pub(super) claimant: Bytes<'a>,
+    pub(crate) claimant: Bytes<'a>,
     #[serde(borrow)]
-    pub(super) note: Bytes<'a>,
+    pub(crate) note: Bytes<'a>,
 }
 
 #[doc(hidden)]
@@ -104,16 +104,16 @@ pub struct OwnOutcome<'a> {
 #[doc(hidden)]
 #[derive(Serialize, Deserialize, Debug)]
 pub struct PackedCompletion<'a> {
-    pub(super) stamp: u64,
-    pub(super) region: u16,
-    pub(super) incarnation: u32,
-    pub(super) completed_after: u64,
-    pub(super) flags: u8,
-    pub(super) expires_ms: u64,
+    pub(crate) stamp: u64,
+    pub(crate) region: u16,
+    pub(crate) incarnation: u32,
+    pub(crate) completed_after: u64,
+    pub(crate) flags: u8,
+    pub(crate) expires_ms: u64,
     #[serde(borrow)]
-    pub(super) fingerprint: Bytes<'a>,
+    pub(crate) fingerprint: Bytes<'a>,
     #[serde(borrow)]
-    pub(super) bytes: Bytes<'a>,
+    pub(crate) bytes: Bytes<'a>,
 }
 
 #[doc(hidden)]

@@ -12,6 +12,7 @@ use crate::limits;
 use crate::policy::Durable;
 use crate::request::Reason;
 use crate::store::{MergeRefused, Merged, Release, Scratch, Store};
+use crate::wire::stream::{self, Author};
 use crate::wire::{Bodies, Frame, Hello, PartOf};
 
 /// Two resends are at least this far apart, in milliseconds: what is under way must have a chance.
@@ -43,7 +44,7 @@ impl Receiving<'_> {
             .frame(bytes.len(), if let Frame::Records { left, .. } = frame { Some(left) } else { None });
         match frame {
             Frame::Hello(theirs) => self.hello(peer, &theirs),
-            Frame::Records { prev, last, bodies, .. } => self.records(peer, prev, last, Bodies::new(bodies)),
+            Frame::Records { prev, last, bodies, .. } => self.records(peer, prev, last, bodies),
             Frame::Ack { upto, resend } => self.ack(peer, upto, resend),
             Frame::Ping { at_ms, sent, incomplete } => {
                 self.completeness(peer, incomplete);
@@ -261,15 +262,17 @@ impl Receiving<'_> {
         peer: &mut Peer,
         prev: Cursor,
         last: Cursor,
-        bodies: Bodies<'_>,
+        bodies: Bytes<'_>,
     ) -> Result<(), FrameError> {
         if peer.received.unwrap_or_default() != prev && !canary::planted(Bug::CursorSkipsGap) {
             // Doubled, reordered, or after a lost one: the cursor tells, and a ping will mend it.
             return Ok(());
         }
-        let empty = bodies.clone().next().is_none();
+        let empty = bodies.0.is_empty();
         check_advance(peer, prev, last)?;
-        let Some(merged) = self.merge(peer, bodies)? else { return Ok(()) };
+        let author = Author { region: peer.region, incarnation: last.incarnation };
+        let unpacked = stream::unpack(author, bodies)?;
+        let Some(merged) = self.merge(peer, Bodies::new(Bytes(&unpacked)))? else { return Ok(()) };
         peer.received = Some(last);
         peer.applied += merged.applied as u64;
         if let Some(link) = &mut peer.link {

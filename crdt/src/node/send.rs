@@ -8,8 +8,9 @@ use crate::entry::Bytes;
 use crate::ids::{Cursor, Lsn};
 use crate::journal::{self, Origin, Records};
 use crate::limits;
-use crate::store::{Release, RingRead, Store};
-use crate::wire::{Bodies, Frame, Hello, push_body};
+use crate::store::{Release, RingRead, Store, StoreConfig};
+use crate::wire::stream::{Author, Packer};
+use crate::wire::{Bodies, Frame, Hello};
 
 /// Our hello to `peer`.
 pub(super) fn hello(config: &NodeConfig, memory: &NodeMemory, store: &Store, peer: &Peer) -> Vec<u8> {
@@ -86,13 +87,15 @@ fn next_records(config: &NodeConfig, sending: &mut Sending, store: &Store) -> Op
     if sending.under_way_bytes >= limits::PEER_WINDOW_BYTES_MAX {
         return None;
     }
+    let &StoreConfig { region, incarnation, .. } = store.config();
+    let mut packer = Packer::new(Author { region, incarnation });
     let mut bodies = Vec::new();
     let mut count = 0;
     while bodies.len() < limits::FRAME_BYTES_TARGET && count < limits::FRAME_RECORDS_MAX {
         let Some(body) = sending.next_body(store) else { break };
         // What was merged travels from where it was decided.
         if journal::streamed(&body) == Some(Origin::Own) {
-            push_body(&body, &mut bodies);
+            packer.push(&body, &mut bodies);
             count += 1;
         }
     }
@@ -103,7 +106,6 @@ fn next_records(config: &NodeConfig, sending: &mut Sending, store: &Store) -> Op
     if count == 0 && !waits {
         return None;
     }
-    let incarnation = store.config().incarnation;
     let last = Cursor { incarnation, epoch: config.epoch, lsn: sending.read };
     Some(sending.records(last, sending.left(store), &bodies))
 }

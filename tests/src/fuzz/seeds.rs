@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crdt::journal::{HEADER_BYTES, Records};
+use crdt::journal::{HEADER_BYTES, Records, SegmentHeader};
 use crdt::request::{Claim, Reply, Request};
 use crdt::store::{Ran, Release, Scratch, Store};
 use crdt::token::Token;
+use crdt::wire::stream::{Author, Packer};
 use daemon::log::{CheckpointConfig, Checkpointer, Opened};
 
 use super::folder::{self, File, SIZES, T0};
@@ -43,6 +44,15 @@ pub fn frames() -> Vec<Vec<u8>> {
     records.iter().for_each(|body| crdt::wire::push_body(body, &mut bodies));
     let (prev, last) = Default::default();
     let bodies = crdt::entry::Bytes(&bodies);
+    frames.push(crdt::wire::Frame::Records { prev, last, left: 3, bodies }.encode());
+    // The same as a peer that follows gets them: those of the folder's own life told briefly.
+    let segment = files(".log").swap_remove(0);
+    let SegmentHeader { region, incarnation, .. } = SegmentHeader::decode(&segment).expect("real code's");
+    let author = Author { region, incarnation };
+    let (mut packer, mut brief) = (Packer::new(author), Vec::new());
+    records.iter().for_each(|body| packer.push(body, &mut brief));
+    assert!(brief.len() < bodies.0.len(), "none of them was told briefly");
+    let bodies = crdt::entry::Bytes(&brief);
     frames.push(crdt::wire::Frame::Records { prev, last, left: 3, bodies }.encode());
     frames
 }

@@ -15,6 +15,7 @@ use crdt::policy::Policies;
 use crdt::recovery::{Damage, Loaded, Recovery, RecoveryConfig};
 use crdt::snapshot::{Manifest, RUN_HEADER_BYTES, RUN_TRAILER_BYTES, RunHeader, RunTable};
 use crdt::store::{Scratch, Store, StoreConfig};
+use crdt::wire::stream::{self, Author, Packer};
 use crdt::wire::{Bodies, Frame};
 
 use super::folder::T0;
@@ -74,8 +75,24 @@ pub fn frame(bytes: &[u8]) -> u64 {
     let again = frame.encode();
     check_again(bytes, &again);
     assert_eq!(Frame::decode(&again).as_ref(), Ok(&frame), "it was read as something else");
-    let Frame::Records { bodies, .. } = frame else { return seen(&[2, u64::from(bytes[1])]) };
-    let bodies = Bodies::new(bodies);
+    let Frame::Records { last, bodies, .. } = frame else { return seen(&[2, u64::from(bytes[1])]) };
+    let author = Author { region: RegionId(2), incarnation: last.incarnation };
+    let Ok(unpacked) = stream::unpack(author, bodies) else { return seen(&[4]) };
+    let saved_max = Bodies::new(bodies).count() * crdt::limits::BRIEF_SAVES_BYTES_MAX;
+    assert!(
+        unpacked.len() <= bodies.0.len() + saved_max,
+        "{} bytes became {}",
+        bodies.0.len(),
+        unpacked.len()
+    );
+    let (mut packer, mut packed) = (Packer::new(author), Vec::new());
+    Bodies::new(Bytes(&unpacked)).for_each(|body| packer.push(body, &mut packed));
+    assert_eq!(
+        stream::unpack(author, Bytes(&packed)).as_ref(),
+        Ok(&unpacked),
+        "it was told as something else"
+    );
+    let bodies = Bodies::new(Bytes(&unpacked));
     let kinds = bodies.clone().take(3).map(record).fold(0, |kinds, kind| seen(&[kinds, kind]));
     let count = bodies.clone().count();
     assert!(count <= crdt::limits::FRAME_RECORDS_MAX);

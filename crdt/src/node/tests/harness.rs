@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::entry::Entry;
+use crate::entry::{Bytes, Entry};
 use crate::hash::ClusterKeys;
 use crate::ids::{Incarnation, Lsn, RegionId};
 use crate::journal::{HEADER_BYTES, Origin, Record, Records, SegmentHeader};
@@ -17,6 +17,7 @@ use crate::recovery::{Recovered, Recovery, RecoveryConfig};
 use crate::request::{Claim, Reply, Request};
 use crate::store::{Batch, Ran, Scratch, Store, StoreConfig};
 use crate::token::Token;
+use crate::wire::stream::{self, Author};
 use crate::wire::{Bodies, Frame};
 
 pub const T0: u64 = 1_800_000_000_000;
@@ -84,6 +85,18 @@ impl Default for Settings {
             alone: false,
             membership: 1,
         }
+    }
+}
+
+/// The records of `region`'s frame as they stand in logs, each behind its length.
+pub fn records_of(region: RegionId, frame: &Frame<'_>) -> Vec<u8> {
+    match frame {
+        Frame::Records { last, bodies, .. } => {
+            let author = Author { region, incarnation: last.incarnation };
+            stream::unpack(author, *bodies).expect("our own frames")
+        }
+        Frame::Repair { bodies, .. } => bodies.0.to_vec(),
+        _ => Vec::new(),
     }
 }
 
@@ -391,8 +404,9 @@ impl Cluster {
     fn check_leaving(&mut self, from: usize, to: usize, frame: &[u8]) {
         let sender = &self.replicas[from];
         match Frame::decode(frame).expect("our own frames decode") {
-            Frame::Records { bodies, .. } | Frame::Repair { bodies, .. } => {
-                for body in Bodies::new(bodies) {
+            frame @ (Frame::Records { .. } | Frame::Repair { .. }) => {
+                let unpacked = records_of(sender.region, &frame);
+                for body in Bodies::new(Bytes(&unpacked)) {
                     let Ok(Record::Entry(_, read)) = Record::decode(body) else { continue };
                     let entry = read.entry.unpack().expect("its own");
                     let held =
