@@ -94,8 +94,8 @@ fn next_records(config: &NodeConfig, sending: &mut Sending, store: &Store) -> Op
     while bodies.len() < limits::FRAME_BYTES_TARGET && count < limits::FRAME_RECORDS_MAX {
         let Some(body) = sending.next_body(store) else { break };
         // What was merged travels from where it was decided.
-        if journal::streamed(&body) == Some(Origin::Own) {
-            packer.push(&body, &mut bodies);
+        if journal::streamed(body) == Some(Origin::Own) {
+            packer.push(body, &mut bodies);
             count += 1;
         }
     }
@@ -145,7 +145,7 @@ impl Sending {
 
     /// The next record's body, if it may leave; asks for a read from disk where the ring
     /// has moved on.
-    fn next_body(&mut self, store: &Store) -> Option<Vec<u8>> {
+    fn next_body(&mut self, store: &Store) -> Option<&[u8]> {
         if self.disk.is_some() {
             return None;
         }
@@ -169,7 +169,7 @@ impl Sending {
             return None;
         }
         let mut records = Records::new(&batch.bytes[*offset..]);
-        let body = records.next_body().ok()?.to_vec();
+        let body = records.next_body().ok()?;
         *offset += records.offset();
         self.read = wanted;
         Some(body)

@@ -197,7 +197,7 @@ pub fn unpack(author: Author, bodies: Bytes<'_>) -> Result<Vec<u8>, MalformedFra
         } else {
             from.completion(tag, author, &mut before)
         };
-        let record = read.ok_or(MalformedFrame::Bodies)?;
+        let record = read.ok_or(MalformedFrame::Encoding)?;
         whole.clear();
         whole.push(journal::entry_kind(Origin::Own));
         record.encode(&mut whole);

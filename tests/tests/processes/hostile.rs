@@ -132,7 +132,7 @@ const SHARDS: u32 = limits::SHARDS_DEFAULT as u32;
 /// What is done, under which name it is counted, what the other side is told, and the bytes behind a good hello.
 type Lie = (&'static str, &'static str, &'static str, fn(&mut HostileLink<'_>) -> bool);
 
-const LIES: [Lie; 13] = [
+const LIES: [Lie; 14] = [
     ("an empty frame", "length", "beyond the bound", |link| link.bytes(&[0; 4])),
     ("a frame of 4 GB", "length", "beyond the bound", |link| link.bytes(&[0xff; 4])),
     ("garbage", "malformed", "do not decode", |link| link.framed(&[1, 0xee, 0xee, 0xee])),
@@ -143,6 +143,10 @@ const LIES: [Lie; 13] = [
     }),
     ("lengths of records beyond their frame", "malformed", "exceed their bounds", |link| {
         let bodies = Bytes(&[0xff, 0xff, 0xff, 0x7f, 1]);
+        link.frame(&Frame::Records { prev: Cursor::default(), last: cursor(1), left: 0, bodies })
+    }),
+    ("a record told in no known way", "malformed", "do not decode", |link| {
+        let bodies = Bytes(&[3, 0xff, 0, 0]);
         link.frame(&Frame::Records { prev: Cursor::default(), last: cursor(1), left: 0, bodies })
     }),
     ("a record that does not travel", "records", "does not travel", |link| {

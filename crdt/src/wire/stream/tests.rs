@@ -221,7 +221,7 @@ fn a_padded_number_travels_as_it_is() {
         matches!(Record::decode(&padded), Ok(Record::Entry(Origin::Own, _))),
         "it is a record all the same"
     );
-    let stream = packed(&[padded.clone()]);
+    let stream = packed(std::slice::from_ref(&padded));
     assert!(!is_brief(&bodies_of(&stream)[0]));
     assert_eq!(unpacked(&stream), Ok(vec![padded]));
 }
@@ -245,7 +245,7 @@ fn a_batch_says_little_beside_keys_and_outcomes() {
 /// What no packer writes is refused, also where it would be clear what is meant: whoever sends it is no onced.
 #[test]
 fn nothing_is_told_in_two_ways() {
-    let bad = Err(MalformedFrame::Bodies);
+    let bad = Err(MalformedFrame::Encoding);
     let tried = |body: &[u8]| {
         let mut bodies = Vec::new();
         push_body(body, &mut bodies);
@@ -310,7 +310,7 @@ fn nothing_is_rebuilt_beyond_a_records_bound() {
     let beside = longest(0).len() + 3;
     let fits = longest(limits::RECORD_BYTES_MAX - beside);
     assert_eq!(fits.len(), limits::RECORD_BYTES_MAX);
-    let stream = packed(&[fits.clone()]);
+    let stream = packed(std::slice::from_ref(&fits));
     assert_eq!(unpacked(&stream), Ok(vec![fits]));
     let stream = packed(&[longest(limits::RECORD_BYTES_MAX - beside + 1)]);
     assert!(is_brief(&bodies_of(&stream)[0]), "told briefly it is within the bound");
