@@ -48,13 +48,34 @@ pub enum Fault {
     Rot(usize, u64),
 }
 
-/// All faults of a run by time, virtual microseconds.
-pub fn schedule(scenario: &Scenario) -> Vec<(u64, Fault)> {
-    let mut dice = Dice::new(scenario.seed, Stream::Faults, 0);
-    let mut faults = Vec::new();
-    for region in 0..scenario.sites() {
-        faults.push((0, Fault::Clock(region, Step::Calm)));
+/// What happens together and is left out together: a partition with its end, a crash and what follows it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Incident {
+    /// By time, virtual microseconds; at least one.
+    pub faults: Vec<(u64, Fault)>,
+}
+
+impl Incident {
+    fn of(mut faults: Vec<(u64, Fault)>) -> Self {
+        faults.sort_by_key(|(at_us, _)| *at_us);
+        Self { faults }
     }
+
+    /// When it begins, virtual microseconds.
+    pub fn at_us(&self) -> u64 {
+        self.faults.first().map_or(0, |(at_us, _)| *at_us)
+    }
+
+    /// Whether it changes the membership.
+    pub fn is_membership(&self) -> bool {
+        self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Reload(_)))
+    }
+}
+
+/// All incidents of a run, by when they begin.
+pub fn draw(scenario: &Scenario) -> Vec<Incident> {
+    let mut dice = Dice::new(scenario.seed, Stream::Faults, 0);
+    let mut incidents = Vec::new();
     let menu = scenario.menu;
     let kinds: [(bool, u64, Maker); 14] = [
         (menu.partitions, 5, partition),
@@ -76,16 +97,24 @@ pub fn schedule(scenario: &Scenario) -> Vec<(u64, Fault)> {
         let count = if on { dice.between(1, most) } else { 0 };
         for _ in 0..count {
             let at_us = dice.between(200_000, scenario.storm_us);
+            let mut faults = Vec::new();
             make(scenario, at_us, &mut dice, &mut faults);
+            incidents.push(Incident::of(faults));
         }
     }
-    for step in &scenario.steps {
-        let reloads = step.reloads_us.iter().zip(0..);
-        faults.extend(reloads.map(|(at_us, region)| (*at_us, Fault::Reload(region))));
+    if !scenario.steps.is_empty() {
+        // One change rests on the one before.
+        let reloads = scenario.steps.iter().flat_map(|step| step.reloads_us.iter().zip(0..));
+        incidents
+            .push(Incident::of(reloads.map(|(at_us, region)| (*at_us, Fault::Reload(region))).collect()));
     }
-    scenario.spells.iter().for_each(|spell| cast(*spell, &mut faults));
-    faults.sort_by_key(|(at_us, _)| *at_us);
-    faults
+    for spell in &scenario.spells {
+        let mut faults = Vec::new();
+        cast(*spell, &mut faults);
+        incidents.push(Incident::of(faults));
+    }
+    incidents.sort_by_key(Incident::at_us);
+    incidents
 }
 
 type Maker = fn(&Scenario, u64, &mut Dice, &mut Vec<(u64, Fault)>);
@@ -214,8 +243,10 @@ mod tests {
     fn schedules_are_ordered_cuts_are_mended_and_only_the_menu_is_served() {
         for seed in 0..300 {
             let scenario = Scenario::draw(seed);
-            let faults = schedule(&scenario);
-            assert!(faults.is_sorted_by_key(|(at_us, _)| *at_us));
+            let incidents = draw(&scenario);
+            assert!(incidents.is_sorted_by_key(Incident::at_us));
+            assert!(incidents.iter().all(|incident| incident.faults.is_sorted_by_key(|(at_us, _)| *at_us)));
+            let faults: Vec<_> = incidents.iter().flat_map(|incident| incident.faults.clone()).collect();
             let count = |wanted: fn(&Fault) -> bool| faults.iter().filter(|(_, fault)| wanted(fault)).count();
             assert_eq!(count(|f| matches!(f, Fault::Cut(..))), count(|f| matches!(f, Fault::Mend(..))));
             let menu = scenario.menu;
@@ -228,7 +259,7 @@ mod tests {
             assert_eq!(count(|f| matches!(f, Fault::Full(_, Some(_)))) > 0, menu.full_disks);
             assert_eq!(count(|f| matches!(f, Fault::Stall(..))) > 0, menu.stalls);
             assert_eq!(count(|f| matches!(f, Fault::Rot(..))), usize::from(menu.rot));
-            assert_eq!(faults, schedule(&scenario));
+            assert_eq!(incidents, draw(&scenario));
         }
     }
 }

@@ -2,10 +2,10 @@
 //! independent oracle.
 //!
 //! `crdt` decides everything and does no IO, so a whole cluster with its disks, clocks, links and
-//! clients fits into one deterministic loop. What a run does is drawn from its seed; what it did is
+//! services fits into one deterministic loop. What a run does is drawn from its seed beforehand; what it did is
 //! judged by [`oracle`], which shares no code with `crdt`. See SEMANTICS S10 for what is checked.
 //!
-//! Reading order: [`oracle`], [`scenario`], [`world`], [`run`], [`swarm`].
+//! Reading order: [`oracle`], [`scenario`], [`schedule`], [`world`], [`run`], [`swarm`].
 //!
 //! Must never: read a clock, the operating system's randomness or the network (`clippy.toml`).
 
@@ -27,7 +27,9 @@ pub mod replica;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod schedule;
 pub mod swarm;
 pub mod trace;
+pub mod worker;
 pub mod workload;
 pub mod world;

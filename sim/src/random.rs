@@ -2,7 +2,7 @@
 //!
 //! One generator shared by the whole run would make every fault depend on every draw before it: one
 //! more request and the whole rest of the run is another run. With a stream a concern and an entity
-//! within it (a link, a region, a client) a change in one place leaves the others as they were, which
+//! within it (a link, a region, a job) a change in one place leaves the others as they were, which
 //! is what makes a failing seed worth reading.
 //!
 //! Rejected: the `rand` crates (their streams change between versions, and seeds in bug reports must
@@ -22,7 +22,7 @@ pub enum Stream {
     Disk = 3,
     /// Wall clock steps of one region.
     Clock = 4,
-    /// What one client does.
+    /// What one service wants.
     Workload = 5,
     /// When what breaks.
     Faults = 6,
@@ -32,6 +32,8 @@ pub enum Stream {
     Platter = 8,
     /// How links differ, patterns of partitions, who joins and leaves.
     Links = 9,
+    /// What one job's worker does, and what becomes of its requests.
+    Job = 10,
 }
 
 /// A stream of draws of its own.

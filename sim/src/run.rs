@@ -8,7 +8,7 @@ use crdt::canary::Bug;
 
 use crate::goals::Goals;
 use crate::report::{RunReport, Verdict};
-use crate::scenario::Scenario;
+use crate::schedule::Schedule;
 use crate::world::{Figures, Trouble, World};
 
 /// How a run is done.
@@ -50,14 +50,14 @@ const fn plant(_bug: Option<Bug>) {}
 
 /// Runs `seed` from beginning to end.
 pub fn run(seed: u64, options: Options) -> RunReport {
-    run_scenario(Scenario::draw(seed), options)
+    run_schedule(Schedule::draw(seed), options)
 }
 
-/// Runs a scenario from beginning to end.
-pub fn run_scenario(scenario: Scenario, options: Options) -> RunReport {
+/// Runs a schedule from beginning to end.
+pub fn run_schedule(schedule: Schedule, options: Options) -> RunReport {
     plant(options.canary);
-    let seed = scenario.seed;
-    let mut world = World::new(scenario, options.keep_trace);
+    let seed = schedule.scenario.seed;
+    let mut world = World::new(schedule, options.keep_trace);
     let verdict = match world.storm() {
         Err(violation) => Verdict::Safety(violation),
         Ok(()) => match world.end() {

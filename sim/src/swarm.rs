@@ -15,8 +15,8 @@ use crate::limits;
 use crate::oracle::violation::{Violation, clause};
 use crate::progress::Progress;
 use crate::report::{RunReport, SwarmReport, Verdict};
-use crate::run::{Options, run_scenario};
-use crate::scenario::Scenario;
+use crate::run::{Options, run_schedule};
+use crate::schedule::Schedule;
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -48,13 +48,13 @@ pub fn quiet_panics() {
 
 /// Runs one seed; a panic becomes a verdict.
 pub fn run_caught(seed: u64, options: Options) -> RunReport {
-    run_caught_scenario(Scenario::draw(seed), options)
+    run_caught_schedule(Schedule::draw(seed), options)
 }
 
-/// Runs a scenario; a panic becomes a verdict.
-pub fn run_caught_scenario(scenario: Scenario, options: Options) -> RunReport {
-    let seed = scenario.seed;
-    match catch_unwind(AssertUnwindSafe(|| run_scenario(scenario, options))) {
+/// Runs a schedule; a panic becomes a verdict.
+pub fn run_caught_schedule(schedule: Schedule, options: Options) -> RunReport {
+    let seed = schedule.scenario.seed;
+    match catch_unwind(AssertUnwindSafe(|| run_schedule(schedule, options))) {
         Ok(report) => report,
         Err(_) => RunReport {
             verdict: Verdict::Panic(PANIC.with_borrow(Clone::clone)),

@@ -3,7 +3,7 @@
 
 use sim::pattern::{NAMES, Pattern};
 use sim::report::{RunReport, Verdict};
-use sim::run::{Options, run_scenario};
+use sim::run::{Options, run_schedule};
 use sim::scenario::Scenario;
 
 /// Links from within a city to halfway round the world, one-way microseconds.
@@ -13,7 +13,7 @@ const ALIKE_WITHIN_MS: u64 = 5_000;
 
 fn cut_and_heal(name: &str, regions: usize) -> (Pattern, RunReport) {
     let pattern = Pattern::named(name, regions).expect("a pattern that cuts something");
-    (pattern, run_scenario(Scenario::of_pattern(0, regions, pattern, DISTANCES_US), Options::default()))
+    (pattern, run_schedule(Scenario::of_pattern(0, regions, pattern, DISTANCES_US), Options::default()))
 }
 
 #[test]

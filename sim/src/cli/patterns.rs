@@ -12,7 +12,8 @@ use crate::pattern::{NAMES, Pattern};
 use crate::report::{RunReport, Verdict, exit};
 use crate::run::Options;
 use crate::scenario::Scenario;
-use crate::swarm::run_caught_scenario;
+use crate::schedule::Schedule;
+use crate::swarm::run_caught_schedule;
 use crate::world::Figures;
 
 pub(super) const EXAMPLES: &str = "\
@@ -93,7 +94,7 @@ pub(super) fn command(args: &PatternsArgs) -> u8 {
         };
         let scenario = Scenario::of_pattern(args.seed, regions, pattern, distances_us);
         let options = Options { keep_trace: args.trace.is_some(), ..Options::default() };
-        let report = run_caught_scenario(scenario, options);
+        let report = run_caught_schedule(Schedule::of(scenario), options);
         if let Some(path) = &args.trace
             && let Err(error) = std::fs::write(path, report.text.as_deref().unwrap_or_default())
         {

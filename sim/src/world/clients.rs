@@ -1,6 +1,6 @@
 //! Requests on their way in, and answers on their way out.
 //!
-//! Must never: tell a client anything before the region released it.
+//! Must never: tell a service anything before the region released it.
 
 use super::{Event, Held, Told, World};
 use crate::goals::Goal;
@@ -10,73 +10,84 @@ use crate::oracle::facts::{Phase, View};
 use crate::oracle::violation::{Violation, clause};
 use crate::oracle::winner::{all_past, is_abandoned, winner};
 use crate::replica::{Decided, forge};
-use crate::workload::{Heard, Sent, Step};
+use crate::worker::{Heard, Sent};
 
-/// Typical time between a client and its region, microseconds.
+/// Typical time between a service and its region, microseconds.
 const CLIENT_DELAY_US: u64 = 300;
 /// Requests and replies that are lost on the way, in thousandths.
 const CLIENT_LOSS: u64 = 15;
 
 /// A duplicate that waits for its key to change.
 pub(super) struct Parked {
-    client: usize,
+    job: usize,
     sent: Sent,
 }
 
 impl World {
-    pub(super) fn turn(&mut self, client: usize) {
+    /// Has job `job` begin when it is to.
+    pub(super) fn schedule_job(&mut self, job: usize) {
+        if let Some(at_us) = self.begins_us.get(job) {
+            self.heap.at(*at_us, Event::Begin { job });
+        }
+    }
+
+    pub(super) fn begin(&mut self, job: usize) {
+        self.schedule_job(job + 1);
+        self.turn(job);
+    }
+
+    pub(super) fn turn(&mut self, job: usize) {
         if !self.storm {
             return;
         }
-        match self.clients[client].act(&self.scenario) {
-            Step::Sleep(us) => self.heap.after(us, Event::Turn { client }),
-            Step::Send(sent) => {
-                self.requests += 1;
-                let request = self.requests;
-                self.waiting[client] = request;
-                self.heap.after(limits::PATIENCE_US, Event::Patience { client, request });
-                if !self.dice.chance(CLIENT_LOSS) {
-                    let delay_us = self.dice.heavy(CLIENT_DELAY_US);
-                    self.heap.after(delay_us, Event::Arrive { client, request, sent });
-                }
-            }
+        let Some(sent) = self.workers[job].act(&self.scenario) else { return };
+        self.requests += 1;
+        let request = self.requests;
+        self.waiting[job] = request;
+        self.heap.after(limits::PATIENCE_US, Event::Patience { job, request });
+        let dice = self.workers[job].dice();
+        if !dice.chance(CLIENT_LOSS) {
+            let delay_us = dice.heavy(CLIENT_DELAY_US);
+            self.heap.after(delay_us, Event::Arrive { job, request, sent: Box::new(sent) });
         }
     }
 
-    pub(super) fn lose_patience(&mut self, client: usize, request: u64) {
-        if self.waiting[client] == request {
-            self.hear(client, Heard::Nothing);
+    pub(super) fn lose_patience(&mut self, job: usize, request: u64) {
+        if self.waiting[job] == request {
+            self.hear(job, Heard::Nothing);
         }
     }
 
-    fn hear(&mut self, client: usize, heard: Heard) {
-        self.waiting[client] = 0;
-        let sleep_us = self.clients[client].hear(heard, &self.scenario);
-        self.heap.after(sleep_us.max(1), Event::Turn { client });
+    fn hear(&mut self, job: usize, heard: Heard) {
+        self.waiting[job] = 0;
+        if let Some(sleep_us) = self.workers[job].hear(heard, &self.scenario) {
+            self.heap.after(sleep_us.max(1), Event::Turn { job });
+        }
     }
 
     pub(super) fn deliver(&mut self, told: Told) {
         let status = told.answer.status();
-        if self.waiting[told.client] == told.request {
+        if self.waiting[told.job] == told.request {
             *self.statuses.entry(status).or_default() += 1;
-            self.hear(told.client, Heard::Answer(told.answer, told.token));
+            self.hear(told.job, Heard::Answer(told.answer, told.token));
         }
     }
 
-    /// A released answer leaves for its client.
+    /// A released answer leaves for its service.
     pub(super) fn tell(&mut self, told: Told) {
-        if !self.dice.chance(CLIENT_LOSS) {
-            let delay_us = self.dice.heavy(CLIENT_DELAY_US);
+        let dice = self.workers[told.job].dice();
+        if !dice.chance(CLIENT_LOSS) {
+            let delay_us = dice.heavy(CLIENT_DELAY_US);
             self.heap.after(delay_us, Event::Reply(Box::new(told)));
         }
     }
 
     /// A request reaches its region.
-    pub(super) fn arrive(&mut self, client: usize, request: u64, sent: &Sent) -> Result<(), Violation> {
+    pub(super) fn arrive(&mut self, job: usize, request: u64, sent: &Sent) -> Result<(), Violation> {
         let Ask::Claim { wait: wait @ 1.., .. } = sent.ask else {
-            return self.decide(client, request, sent, None);
+            return self.decide(job, request, sent, None);
         };
-        self.decide(client, request, sent, Some(request))?;
+        self.decide(job, request, sent, Some(request))?;
         let (site, life) = (sent.region, self.sites[sent.region].life);
         if self.sites[site].parked.contains_key(&request) {
             self.heap.after(wait * 1000, Event::Wake { site, life, ticket: request, over: true });
@@ -90,28 +101,28 @@ impl World {
         if site.life != life {
             return Ok(());
         }
-        let Some(Parked { client, sent }) = site.parked.remove(&ticket) else { return Ok(()) };
+        let Some(Parked { job, sent }) = site.parked.remove(&ticket) else { return Ok(()) };
         if let Some(replica) = &site.replica
             && over
         {
             replica.unpark(&self.scenario.keys[sent.key], ticket);
         }
-        self.decide(client, ticket, &sent, (!over).then_some(ticket))?;
+        self.decide(job, ticket, &sent, (!over).then_some(ticket))?;
         if !over && !self.sites[at].parked.contains_key(&ticket) {
             self.goals.reach(Goal::Woken);
         }
         Ok(())
     }
 
-    fn park(&mut self, client: usize, request: u64, sent: &Sent) {
+    fn park(&mut self, job: usize, request: u64, sent: &Sent) {
         let (at, at_us) = (sent.region, self.now_us());
-        self.sites[at].parked.insert(request, Parked { client, sent: sent.clone() });
-        self.trace.event(at_us, "park", &[at as u64, client as u64, sent.key as u64, request]);
+        self.sites[at].parked.insert(request, Parked { job, sent: sent.clone() });
+        self.trace.event(at_us, "park", &[at as u64, job as u64, sent.key as u64, request]);
     }
 
     fn decide(
         &mut self,
-        client: usize,
+        job: usize,
         request: u64,
         sent: &Sent,
         ticket: Option<u64>,
@@ -129,7 +140,7 @@ impl World {
         let (before, lsn_before, now) = (replica.view(name), replica.appended(), replica.now(wall));
         let decided = replica.decide(name, &sent.ask, token.as_ref(), (sent.durable, ticket), wall);
         let Some(Decided { answer, token: granted, release }) = decided else {
-            self.park(client, request, sent);
+            self.park(job, request, sent);
             return self.pump(at);
         };
         let policy = &self.scenario.namespaces[self.scenario.namespace_of[key]];
@@ -153,7 +164,7 @@ impl World {
         self.trace.event(
             at_us,
             answer.status(),
-            &[at as u64, client as u64, key as u64, now, decision.lsn_after],
+            &[at as u64, job as u64, key as u64, now, decision.lsn_after],
         );
         self.trace.remark(|| decision.words());
         let receipt = self.oracle.decided(&decision)?;
@@ -163,7 +174,7 @@ impl World {
             self.tokens.push(token);
             (self.tokens.len() - 1, fact)
         });
-        let told = Told { client, request, answer, token };
+        let told = Told { job, request, answer, token };
         self.sites[at].held.push(Held { receipt, release, told });
         self.pump(at)
     }

@@ -58,7 +58,7 @@ impl World {
 
     /// Runs until `until_us` although nothing may be scheduled for then.
     fn run_to(&mut self, until_us: u64) -> Result<(), Violation> {
-        self.heap.at(until_us, Event::Patience { client: 0, request: u64::MAX });
+        self.heap.at(until_us, Event::Look);
         self.run_until(until_us)
     }
 

@@ -1,4 +1,4 @@
-//! The world of one run: regions, links, clients and faults, all fed from one heap of events.
+//! The world of one run: regions, links, services and faults, all fed from one heap of events.
 //!
 //! It drives each region as the daemon does, but tears apart what the daemon does in one breath:
 //! deciding, writing, marking as written, syncing, releasing and delivering are separate events, so that
@@ -6,7 +6,7 @@
 //! was right.
 //!
 //! ```text
-//! clients --Arrive--> site: decide -> held reply -> (Write, Written, Synced) -> released --Reply--> clients
+//! workers --Arrive--> site: decide -> held reply -> (Write, Written, Synced) -> released --Reply--> workers
 //! site: poll_send -> network: fate -> Frame -> other site
 //! ```
 //! Must never: let one region see another but through frames; depend on anything but the seed.
@@ -31,7 +31,7 @@ use serde::Serialize;
 
 use crate::clock::Step as ClockStep;
 use crate::disk::Mark;
-use crate::faults::{Fault, schedule};
+use crate::faults::{Fault, Incident};
 use crate::goals::Goals;
 use crate::heap::Heap;
 use crate::limits;
@@ -40,17 +40,20 @@ use crate::oracle::violation::{Violation, clause};
 use crate::oracle::{Oracle, Receipt, ask::Answer, ask::TokenFact, facts::Lsn, facts::Region};
 use crate::random::{Dice, Stream};
 use crate::scenario::Scenario;
+use crate::schedule::Schedule;
 use crate::trace::Trace;
-use crate::workload::{Client, Sent, TokenNumber};
+use crate::worker::{Sent, TokenNumber, Worker};
 use lives::Death;
 use site::Site;
 
 /// Everything that can happen next. Sites carry their life's number: what was scheduled for a process
 /// that died since is void.
 enum Event {
-    Turn { client: usize },
-    Patience { client: usize, request: u64 },
-    Arrive { client: usize, request: u64, sent: Box<Sent> },
+    Begin { job: usize },
+    Turn { job: usize },
+    Patience { job: usize, request: u64 },
+    Arrive { job: usize, request: u64, sent: Box<Sent> },
+    Look,
     Reply(Box<Told>),
     Wake { site: usize, life: u64, ticket: u64, over: bool },
     Write { site: usize, life: u64 },
@@ -74,7 +77,7 @@ enum Event {
 
 /// A reply on its way.
 struct Told {
-    client: usize,
+    job: usize,
     request: u64,
     answer: Answer,
     token: Option<(TokenNumber, TokenFact)>,
@@ -93,8 +96,11 @@ pub struct World {
     heap: Heap<Event>,
     network: Network,
     sites: Vec<Site>,
-    clients: Vec<Client>,
-    /// By client: the number of the request it waits for.
+    /// By job, in the order of the schedule.
+    workers: Vec<Worker>,
+    /// By job: when it begins, virtual microseconds.
+    begins_us: Vec<u64>,
+    /// By job: the number of the request it waits for.
     waiting: Vec<u64>,
     requests: u64,
     tokens: Vec<crdt::token::Token>,
@@ -141,8 +147,9 @@ pub struct Figures {
 }
 
 impl World {
-    /// The world of `scenario`, before anything has happened.
-    pub fn new(scenario: Scenario, keep_trace: bool) -> Self {
+    /// The world of `schedule`, before anything has happened.
+    pub fn new(schedule: Schedule, keep_trace: bool) -> Self {
+        let Schedule { scenario, incidents, jobs } = schedule;
         let regions: Vec<Region> = (1..=scenario.sites() as Region).collect();
         let unknown = scenario.namespace_of.iter().map(|ns| scenario.namespaces[*ns].unknown_on_lease_end);
         let oracle = Oracle::new(&regions, unknown.collect(), scenario.max_drift_ms);
@@ -154,8 +161,9 @@ impl World {
             heap: Heap::default(),
             network,
             sites: (0..scenario.sites()).map(|index| Site::new(index, &scenario)).collect(),
-            clients: (0..scenario.clients).map(|number| Client::new(number, &scenario)).collect(),
-            waiting: vec![0; scenario.clients],
+            waiting: vec![0; jobs.len()],
+            begins_us: jobs.iter().map(|job| job.at_us).collect(),
+            workers: jobs.into_iter().map(|job| Worker::new(job, scenario.seed)).collect(),
             requests: 0,
             tokens: Vec::new(),
             oracle,
@@ -172,14 +180,17 @@ impl World {
             figures: Figures::default(),
             scenario,
         };
-        world.schedule_beginnings();
+        world.schedule_beginnings(&incidents);
         world
     }
 
-    fn schedule_beginnings(&mut self) {
+    fn schedule_beginnings(&mut self, incidents: &[Incident]) {
         self.sever();
-        for (at_us, fault) in schedule(&self.scenario) {
-            self.heap.at(at_us, Event::Fault(fault));
+        for site in 0..self.scenario.sites() {
+            self.heap.at(0, Event::Fault(Fault::Clock(site, ClockStep::Calm)));
+        }
+        for (at_us, fault) in incidents.iter().flat_map(|incident| &incident.faults) {
+            self.heap.at(*at_us, Event::Fault(*fault));
         }
         for site in 0..self.scenario.sites() {
             let delay_us = self.dice.below(20_000);
@@ -188,10 +199,8 @@ impl World {
                 self.heap.at(20_000, Event::Dial { a: site, b });
             }
         }
-        for client in 0..self.scenario.clients {
-            let delay_us = self.dice.between(30_000, 300_000);
-            self.heap.at(delay_us, Event::Turn { client });
-        }
+        // One after the other: most of them lie far ahead.
+        self.schedule_job(0);
     }
 
     /// Cuts the link that never heals.
@@ -243,9 +252,11 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
         match event {
-            Event::Turn { client } => self.turn(client),
-            Event::Patience { client, request } => self.lose_patience(client, request),
-            Event::Arrive { client, request, sent } => return self.arrive(client, request, &sent),
+            Event::Begin { job } => self.begin(job),
+            Event::Turn { job } => self.turn(job),
+            Event::Patience { job, request } => self.lose_patience(job, request),
+            Event::Arrive { job, request, sent } => return self.arrive(job, request, &sent),
+            Event::Look => {}
             Event::Reply(told) => self.deliver(*told),
             Event::Wake { site, life, ticket, over } => return self.wake(site, life, ticket, over),
             Event::Write { site, life } => return self.write(site, life),
@@ -306,8 +317,9 @@ impl World {
 
     fn step_clock(&mut self, site: usize, step: ClockStep) {
         let (now_us, max_drift_ms) = (self.now_us(), self.scenario.max_drift_ms);
-        let site_state = &mut self.sites[site];
-        let change_ms = site_state.clock.step(step, max_drift_ms, &mut site_state.clock_dice);
+        // Keyed by when: another step more or less changes nothing for this one.
+        let mut dice = Dice::new(self.scenario.seed, Stream::Clock, (now_us << 8) | site as u64);
+        let change_ms = self.sites[site].clock.step(step, max_drift_ms, &mut dice);
         self.trace.event(now_us, "clock", &[site as u64, change_ms.unsigned_abs(), u64::from(change_ms < 0)]);
     }
 

@@ -31,7 +31,6 @@ use crate::scenario::Scenario;
 pub(super) struct Site {
     pub(super) index: usize,
     pub(super) clock: WallClock,
-    pub(super) clock_dice: Dice,
     pub(super) slow: u64,
     pub(super) life: u64,
     pub(super) replica: Option<Replica>,
@@ -89,7 +88,6 @@ impl Site {
         Self {
             index,
             clock: WallClock::default(),
-            clock_dice: Dice::new(scenario.seed, Stream::Clock, index as u64),
             slow: 1,
             life: 0,
             replica: None,
