@@ -11,6 +11,7 @@
 
 pub mod cli;
 pub mod clock;
+pub mod describe;
 pub mod disk;
 pub mod faults;
 pub mod goals;
@@ -28,6 +29,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod schedule;
+pub mod shrink;
 pub mod swarm;
 pub mod trace;
 pub mod worker;

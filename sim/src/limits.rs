@@ -27,6 +27,8 @@ pub const COPIES_MAX: usize = 8;
 pub const TWICE_EVERY: u64 = 20;
 /// Seeds within which every planted bug must be caught.
 pub const CANARY_SEEDS_MAX: u64 = 2_000;
+/// Runs that shrinking one failure may take: seconds.
+pub const SHRINK_RUNS_MAX: u64 = 3_000;
 /// Threads a swarm may use.
 pub const JOBS_MAX: usize = 256;
 /// Failing seeds that a swarm describes in full.

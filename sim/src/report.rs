@@ -182,15 +182,26 @@ impl RunReport {
                 let _ = writeln!(text, "  answers: {}", answers.join(", "));
                 let _ = writeln!(text, "  reached: {}", self.goals.reached().join(", "));
             }
+            _ => {
+                text.push_str(&self.human_failure());
+                let _ = writeln!(text, "  replay: {}", self.replay_command());
+            }
+        }
+        text
+    }
+
+    /// What went wrong, for people; empty if nothing did.
+    pub fn human_failure(&self) -> String {
+        let mut text = String::new();
+        match &self.verdict {
+            Verdict::Pass => {}
             Verdict::Safety(violation) | Verdict::Liveness(violation) => {
                 let name = violation.key.and_then(|key| self.keys.get(key));
                 let _ = writeln!(text, "{violation}");
                 let _ = writeln!(text, "  key {}", name.map_or("-", String::as_str));
-                let _ = writeln!(text, "  replay: {}", self.replay_command());
             }
             Verdict::Panic(message) => {
                 let _ = writeln!(text, "  panicked: {message}");
-                let _ = writeln!(text, "  replay: {}", self.replay_command());
             }
         }
         text

@@ -4,6 +4,7 @@
 
 mod canary;
 mod patterns;
+mod shrink;
 
 use clap::{Args, Parser, Subcommand};
 use std::io::Write as _;
@@ -28,6 +29,7 @@ Examples:
   onced-sim run --seed 7 --trace seed-7.txt
   onced-sim swarm --seeds 500 --start 10000 --jobs 2 --json
   onced-sim patterns --regions 30
+  onced-sim shrink --seed 817
   onced-sim canary                      (built with --features canary)";
 
 /// Many onced regions in virtual time, judged by an independent oracle.
@@ -49,6 +51,9 @@ enum Command {
     /// Cuts many regions apart in each known way, heals them, and shows what agreement took
     #[command(after_help = patterns::EXAMPLES)]
     Patterns(patterns::PatternsArgs),
+    /// Leaves out of a failing run all that it does not need to fail
+    #[command(after_help = shrink::EXAMPLES)]
+    Shrink(shrink::ShrinkArgs),
     /// Plants each known bug in turn and shows the first seed that catches it
     #[command(after_help = EXITS)]
     Canary(CanaryArgs),
@@ -121,6 +126,7 @@ pub fn main() -> u8 {
         Command::Run(args) => run_command(&args),
         Command::Swarm(args) => swarm_command(&args),
         Command::Patterns(args) => patterns::command(&args),
+        Command::Shrink(args) => shrink::command(&args),
         Command::Canary(args) => canary::command(args.json, args.only.as_deref(), jobs(args.jobs)),
     }
 }

@@ -1,0 +1,172 @@
+//! A schedule in words: one line an event, for people who have not read the code.
+//!
+//! Must never: leave out what the run depends on without saying so.
+
+use crate::clock::Step;
+use crate::faults::{Fault, Incident};
+use crate::network::Spread;
+use crate::pattern::{Group, Shape};
+use crate::scenario::Scenario;
+use crate::schedule::Schedule;
+use crate::workload::{Claimant, Course, Job, Payload, Then};
+
+/// All jobs and incidents, by when they begin.
+pub fn events(schedule: &Schedule) -> Vec<String> {
+    let jobs = schedule.jobs.iter().map(|job| (job.at_us, job_words(job, &schedule.scenario)));
+    let incidents = schedule.incidents.iter().map(|incident| (incident.at_us(), incident_words(incident)));
+    let mut events: Vec<(u64, String)> = jobs.chain(incidents).collect();
+    events.sort();
+    events.into_iter().map(|(at_us, words)| format!("{:>9} {words}", seconds(at_us))).collect()
+}
+
+/// The shape of a run, in a line.
+pub fn shape(scenario: &Scenario) -> String {
+    let weather = scenario.weather;
+    let mut words = vec![format!("{} regions", scenario.sites())];
+    words.push(match scenario.distances_us {
+        Some((near_us, far_us)) => format!("links of {} to {}", duration(near_us), duration(far_us)),
+        None => format!("links of {}", duration(weather.delay_us)),
+    });
+    if weather.spread == Spread::Heavy {
+        words.push("now and then much slower".to_owned());
+    }
+    if weather.loss + weather.duplicate + weather.reorder + weather.replay > 0 {
+        words.push("frames lost, doubled and overtaken".to_owned());
+    }
+    if let Some(rate) = weather.rate {
+        words.push(format!("{} bytes/s", rate.bytes_per_s));
+    }
+    if let Some((a, b)) = scenario.severed {
+        words.push(format!("{} and {} never linked", name(a), name(b)));
+    }
+    words.push(format!("max_drift {} ms", scenario.max_drift_ms));
+    words.push(format!("all healed at {}", seconds(scenario.storm_us)));
+    words.join(", ")
+}
+
+fn job_words(job: &Job, scenario: &Scenario) -> String {
+    let (region, key) = (name(job.home), &scenario.keys[job.key]);
+    let mut words = match &job.course {
+        Course::Get => format!("a service beside {region} looks at {key}"),
+        Course::Forget => format!("a service beside {region} has {key} forgotten"),
+        Course::Claim { payload, claimant, lease_ms, then } => {
+            let payload = match payload {
+                Payload::Unsaid => "",
+                Payload::Same => " with its payload",
+                Payload::Other => " with another payload",
+            };
+            let claimant = match claimant {
+                Claimant::Unnamed => " without a name",
+                Claimant::Shared => " under a shared name",
+                Claimant::Own => "",
+            };
+            let then = then_words(*then);
+            format!("a service beside {region} claims {key}{payload}{claimant} for {lease_ms} ms, {then}")
+        }
+    };
+    words.push_str(&format!(" (job {})", job.number));
+    words
+}
+
+fn then_words(then: Then) -> String {
+    match then {
+        Then::Complete(after_us) => format!("completes after {}", duration(after_us)),
+        Then::Renew(times) => format!("renews {times} times, then completes"),
+        Then::Release(after_us) => format!("gives it back after {}", duration(after_us)),
+        Then::Vanish => "and is never heard of again".to_owned(),
+        Then::CompleteLate(after_us) => format!("hangs, completes after {}", duration(after_us)),
+        Then::ReleaseLate(after_us) => format!("hangs, gives it back after {}", duration(after_us)),
+    }
+}
+
+fn incident_words(incident: &Incident) -> String {
+    let began_us = incident.at_us();
+    let words = incident.faults.iter().map(|(at_us, fault)| {
+        let after =
+            if *at_us > began_us { format!("after {} ", duration(at_us - began_us)) } else { String::new() };
+        after + &fault_words(fault)
+    });
+    words.collect::<Vec<_>>().join("; ")
+}
+
+fn fault_words(fault: &Fault) -> String {
+    match *fault {
+        Fault::Cut(pattern, _) => format!("cut: {}", shape_words(pattern.shape)),
+        Fault::Mend(_) => "mended".to_owned(),
+        Fault::Reload(at) => format!("{} takes up its next membership", name(at)),
+        Fault::Reset(a, b) => format!("the session of {} and {} breaks", name(a), name(b)),
+        Fault::Crash(at, us) => format!("{} crashes, back after {}", name(at), duration(us)),
+        Fault::PowerLoss(at, us) => format!("{} loses power, back after {}", name(at), duration(us)),
+        Fault::DiskLoss(at, us) => format!("{} loses its disk, back empty after {}", name(at), duration(us)),
+        Fault::Clock(at, step) => format!("the clock of {} steps {}", name(at), step_words(step)),
+        Fault::SlowDisk(at, 1) => format!("the disk of {} is as fast as before", name(at)),
+        Fault::SlowDisk(at, times) => format!("the disk of {} is {times} times slower", name(at)),
+        Fault::Fuse(at, calls, power, us) => {
+            let how = if power { "loses power" } else { "crashes" };
+            format!("{} {how} after {calls} calls to its disk, back after {}", name(at), duration(us))
+        }
+        Fault::RetryFuse(at, calls, power, us) => {
+            let how = if power { "loses power" } else { "crashes" };
+            let when = "calls to its disk of a checkpoint that is tried again";
+            format!("{} {how} after {calls} {when}, back after {}", name(at), duration(us))
+        }
+        Fault::DiskError(at, call, after) => format!("{call:?} no. {after} of {} fails", name(at)),
+        Fault::Full(at, Some(bytes)) => format!("the disk of {} has {bytes} bytes left", name(at)),
+        Fault::Full(at, None) => format!("the disk of {} has room again", name(at)),
+        Fault::Stall(at, us) => format!("no sync of {} returns for {}", name(at), duration(us)),
+        Fault::Rot(at, _) => format!("a bit turns over on the disk of {}", name(at)),
+    }
+}
+
+const fn step_words(step: Step) -> &'static str {
+    match step {
+        Step::Calm => "within the bound",
+        Step::Edge => "to the bound",
+        Step::Beyond => "beyond the bound",
+    }
+}
+
+fn shape_words(shape: Shape) -> String {
+    match shape {
+        Shape::Between(ones, others) => format!("{} | {}", group(ones), group(others)),
+        Shape::OneWay(ones, others) => format!("from {} to {}", group(ones), group(others)),
+        Shape::Ring(reach) => format!("in a ring, all but the next {reach} on either side"),
+        Shape::Everywhere => "all links".to_owned(),
+    }
+}
+
+fn group(group: Group) -> String {
+    group.regions().map(name).collect::<Vec<_>>().join(" ")
+}
+
+fn name(region: usize) -> String {
+    format!("r{}", region + 1)
+}
+
+fn seconds(us: u64) -> String {
+    format!("{}.{:03} s", us / 1_000_000, us / 1_000 % 1_000)
+}
+
+fn duration(us: u64) -> String {
+    match us {
+        0..10_000 => format!("{us} us"),
+        10_000..1_000_000 => format!("{} ms", us / 1_000),
+        _ => seconds(us),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_of_many_seeds_has_a_line_of_its_own() {
+        for seed in 0..100 {
+            let schedule = Schedule::draw(seed);
+            let lines = events(&schedule);
+            assert_eq!(lines.len(), schedule.len());
+            assert!(lines.iter().all(|line| line.contains(" s ") && !line.contains('\n')), "{lines:?}");
+            assert!(shape(&schedule.scenario).contains("regions"));
+        }
+    }
+}
