@@ -5,6 +5,7 @@ use sim::pattern::{NAMES, Pattern};
 use sim::report::{RunReport, Verdict};
 use sim::run::{Options, run_schedule};
 use sim::scenario::Scenario;
+use sim::schedule::Schedule;
 
 /// Links from within a city to halfway round the world, one-way microseconds.
 const DISTANCES_US: (u64, u64) = (1_000, 300_000);
@@ -13,7 +14,13 @@ const ALIKE_WITHIN_MS: u64 = 5_000;
 
 fn cut_and_heal(name: &str, regions: usize) -> (Pattern, RunReport) {
     let pattern = Pattern::named(name, regions).expect("a pattern that cuts something");
-    (pattern, run_schedule(Scenario::of_pattern(0, regions, pattern, DISTANCES_US), Options::default()))
+    (
+        pattern,
+        run_schedule(
+            Schedule::of(Scenario::of_pattern(0, regions, pattern, DISTANCES_US)),
+            Options::default(),
+        ),
+    )
 }
 
 #[test]
