@@ -5,45 +5,26 @@
 //!
 //! Must never: order events by anything that differs between two runs (addresses, hashes).
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-struct Scheduled<E> {
-    at_us: u64,
-    serial: u64,
-    event: E,
-}
-
-impl<E> PartialEq for Scheduled<E> {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at_us, self.serial) == (other.at_us, other.serial)
-    }
-}
-
-impl<E> Eq for Scheduled<E> {}
-
-impl<E> PartialOrd for Scheduled<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<E> Ord for Scheduled<E> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.at_us, self.serial).cmp(&(other.at_us, other.serial))
-    }
-}
+/// When, the how-manieth to be scheduled, and where it lies: small, since a heap moves what it orders.
+type Scheduled = (u64, u64, usize);
 
 /// The future of one run.
 pub struct Heap<E> {
     now_us: u64,
     serial: u64,
-    queue: BinaryHeap<Reverse<Scheduled<E>>>,
+    happened: u64,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    events: Vec<Option<E>>,
+    free: Vec<usize>,
 }
 
 impl<E> Default for Heap<E> {
     fn default() -> Self {
-        Self { now_us: 0, serial: 0, queue: BinaryHeap::new() }
+        let (queue, events, free) = (BinaryHeap::new(), Vec::new(), Vec::new());
+        Self { now_us: 0, serial: 0, happened: 0, queue, events, free }
     }
 }
 
@@ -53,9 +34,9 @@ impl<E> Heap<E> {
         self.now_us
     }
 
-    /// Events popped and pending so far.
-    pub const fn scheduled(&self) -> u64 {
-        self.serial
+    /// Events that have happened so far.
+    pub const fn happened(&self) -> u64 {
+        self.happened
     }
 
     /// `event` happens `delay_us` from now.
@@ -66,18 +47,24 @@ impl<E> Heap<E> {
     /// `event` happens at `at_us`, or now if that has passed.
     pub fn at(&mut self, at_us: u64, event: E) {
         self.serial += 1;
-        let at_us = at_us.max(self.now_us);
-        self.queue.push(Reverse(Scheduled { at_us, serial: self.serial, event }));
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
+        self.queue.push(Reverse((at_us.max(self.now_us), self.serial, place)));
     }
 
     /// Moves time to the next event that is not after `until_us`.
     pub fn next(&mut self, until_us: u64) -> Option<E> {
-        if self.queue.peek().is_none_or(|Reverse(next)| next.at_us > until_us) {
+        if self.queue.peek().is_none_or(|Reverse((at_us, ..))| *at_us > until_us) {
             return None;
         }
-        let Reverse(next) = self.queue.pop()?;
-        self.now_us = next.at_us;
-        Some(next.event)
+        let Reverse((at_us, _, place)) = self.queue.pop()?;
+        self.now_us = at_us;
+        self.happened += 1;
+        self.free.push(place);
+        self.events[place].take()
     }
 }
 

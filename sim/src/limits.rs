@@ -20,7 +20,7 @@ pub const RECONNECT_US: u64 = 60_000;
 /// Frames of ended sessions that are kept for replaying, a direction.
 pub const REPLAY_FRAMES_MAX: usize = 16;
 /// Every so many events the sums that a region keeps are compared with its map (INV-13).
-pub const DIGEST_EVERY: u64 = 16;
+pub const DIGEST_EVERY: u64 = 64;
 /// Copies of real entries kept for the join laws, a key.
 pub const COPIES_MAX: usize = 8;
 /// Every so many seeds a swarm runs a seed twice and compares the traces (INV-18).

@@ -218,7 +218,7 @@ impl World {
 
     /// Events so far.
     pub const fn events(&self) -> u64 {
-        self.trace.lines()
+        self.heap.happened()
     }
 
     /// The keys of the run.
