@@ -18,6 +18,7 @@ pub mod goals;
 pub mod heap;
 pub mod limits;
 pub mod link;
+pub mod measure;
 pub mod membership;
 pub mod network;
 pub mod oracle;

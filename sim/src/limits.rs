@@ -7,6 +7,8 @@ pub const CONVERGENCE_US_MAX: u64 = 30_000_000;
 pub const CONVERGENCE_TRIPS: u64 = 16;
 /// How often convergence is looked for after the healing, virtual microseconds.
 pub const CONVERGENCE_LOOK_US: u64 = 100_000;
+/// The same where that time is to be measured.
+pub const CONVERGENCE_LOOK_CLOSE_US: u64 = 5_000;
 /// Events that one run may have; beyond it something feeds itself (INV-17).
 pub const EVENTS_MAX: u64 = 3_000_000;
 /// How long a client waits for a reply, virtual microseconds.

@@ -34,6 +34,8 @@ pub enum Stream {
     Links = 9,
     /// What one job's worker does, and what becomes of its requests.
     Job = 10,
+    /// Runs that are drawn again for an interval.
+    Measure = 11,
 }
 
 /// A stream of draws of its own.

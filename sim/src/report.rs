@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::goals::Goals;
+use crate::measure::Samples;
 use crate::oracle::violation::Violation;
 use crate::world::Figures;
 
@@ -94,6 +95,8 @@ pub struct RunReport {
     pub goals: Goals,
     /// What links carried, and how long agreement took.
     pub figures: Figures,
+    /// What was measured, where that was asked for.
+    pub samples: Option<Samples>,
     /// The keys' names, for reports.
     pub keys: Vec<String>,
     /// The trace's text, where it was kept.
@@ -331,6 +334,7 @@ mod tests {
             statuses: BTreeMap::from([("GRANTED", 3)]),
             goals: Goals::default(),
             figures: Figures::default(),
+            samples: None,
             keys: vec!["pay:1".to_owned()],
             text: None,
         }

@@ -18,6 +18,8 @@ pub struct Options {
     pub canary: Option<Bug>,
     /// Keep the trace's text.
     pub keep_trace: bool,
+    /// Take samples for `measure`; the trace differs, since agreement is looked for more often.
+    pub measure: bool,
 }
 
 impl RunReport {
@@ -33,6 +35,7 @@ impl RunReport {
             statuses: BTreeMap::new(),
             goals: Goals::default(),
             figures: Figures::default(),
+            samples: None,
             keys: Vec::new(),
             text: None,
         }
@@ -58,6 +61,9 @@ pub fn run_schedule(schedule: Schedule, options: Options) -> RunReport {
     plant(options.canary);
     let seed = schedule.scenario.seed;
     let mut world = World::new(schedule, options.keep_trace);
+    if options.measure {
+        world.measure();
+    }
     let verdict = match world.storm() {
         Err(violation) => Verdict::Safety(violation),
         Ok(()) => match world.end() {
@@ -74,6 +80,7 @@ pub fn run_schedule(schedule: Schedule, options: Options) -> RunReport {
         statuses: world.statuses.clone(),
         goals: world.goals,
         figures: world.figures,
+        samples: world.samples.take(),
         keys: world.keys().to_vec(),
         text: world.trace.text().map(str::to_owned),
         ..RunReport::empty(seed, options)

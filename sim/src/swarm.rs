@@ -97,7 +97,7 @@ pub fn swarm(plan: Plan, progress: &Progress) -> SwarmReport {
 }
 
 fn one(seed: u64, canary: Option<crdt::canary::Bug>) -> (RunReport, bool) {
-    let options = Options { canary, keep_trace: false };
+    let options = Options { canary, ..Options::default() };
     let first = run_caught(seed, options);
     if !seed.is_multiple_of(limits::TWICE_EVERY) || first.verdict != Verdict::Pass {
         return (first, false);

@@ -136,7 +136,7 @@ fn run_command(args: &RunArgs) -> u8 {
         Ok(canary) => canary,
         Err(message) => return usage(&message),
     };
-    let report = run_caught(args.seed, Options { canary, keep_trace: args.trace.is_some() });
+    let report = run_caught(args.seed, Options { canary, keep_trace: args.trace.is_some(), measure: false });
     say(&if args.json { report.json() + "\n" } else { report.human() });
     if let Some(path) = &args.trace
         && let Err(error) = std::fs::write(path, report.text.as_deref().unwrap_or_default())

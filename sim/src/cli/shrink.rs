@@ -58,7 +58,7 @@ pub fn command(args: &ShrinkArgs) -> u8 {
         Ok(canary) => canary,
         Err(message) => return usage(&message),
     };
-    let options = Options { canary, keep_trace: false };
+    let options = Options { canary, ..Options::default() };
     let schedule = Schedule::draw(args.seed);
     let report = run_caught_schedule(schedule.clone(), options);
     if report.verdict == Verdict::Pass {

@@ -7,7 +7,8 @@ use super::{Event, World};
 use crate::clock::Step;
 use crate::goals::Goal;
 use crate::limits;
-use crate::oracle::agreement::Final;
+use crate::oracle::agreement::{ConflictFact, Final};
+use crate::oracle::facts::stamp_ms;
 use crate::oracle::laws::{self, Sample};
 use crate::oracle::violation::{Violation, clause};
 use crate::replica::Real;
@@ -27,8 +28,10 @@ impl World {
         self.heal();
         let (healed_us, bytes) = (self.now_us(), self.figures.bytes);
         let bound_us = self.now_us() + self.convergence_us();
+        let close = self.samples.is_some();
+        let every_us = if close { limits::CONVERGENCE_LOOK_CLOSE_US } else { limits::CONVERGENCE_LOOK_US };
         loop {
-            let look_us = self.now_us() + limits::CONVERGENCE_LOOK_US;
+            let look_us = self.now_us() + every_us;
             self.run_to(look_us).map_err(Trouble::Safety)?;
             let linked = self.all_linked();
             let judged = if linked { self.agree() } else { Ok(()) };
@@ -42,8 +45,26 @@ impl World {
         }
         self.figures.converged_ms = (self.now_us() - healed_us) / 1000;
         self.figures.bytes_healing = self.figures.bytes - bytes;
+        self.sample_end();
         self.check_laws().map_err(Trouble::Safety)?;
         self.check_service()
+    }
+
+    /// For `measure`: what is known once all agree.
+    fn sample_end(&mut self) {
+        let now_us = self.now_us();
+        let Some(samples) = &mut self.samples else { return };
+        let living = self.sites.iter().filter_map(|site| site.replica.as_ref());
+        // All list the same.
+        let listed = living.map(|replica| replica.conflicts(&self.scenario.keys)).next().unwrap_or_default();
+        let apart = |conflict: &ConflictFact| {
+            let (_, _, winner) = conflict.winner?;
+            Some(stamp_ms(conflict.loser.stamp).abs_diff(stamp_ms(winner.stamp)))
+        };
+        samples.duplicates_ms = listed.iter().filter_map(apart).collect();
+        let sites = self.sites.len() as u64;
+        (samples.links, samples.virtual_us) = (sites * (sites - 1), now_us);
+        (samples.converged_ms, samples.bytes) = (self.figures.converged_ms, self.figures.bytes);
     }
 
     /// How many keys living regions know differently.

@@ -35,6 +35,7 @@ use crate::faults::{Fault, Incident};
 use crate::goals::Goals;
 use crate::heap::Heap;
 use crate::limits;
+use crate::measure::Samples;
 use crate::network::Network;
 use crate::oracle::violation::{Violation, clause};
 use crate::oracle::{Oracle, Receipt, ask::Answer, ask::TokenFact, facts::Lsn, facts::Region};
@@ -121,6 +122,7 @@ pub struct World {
     pub(crate) goals: Goals,
     pub(crate) statuses: BTreeMap<&'static str, u64>,
     pub(crate) figures: Figures,
+    pub(crate) samples: Option<Samples>,
 }
 
 /// What links carried and did not, and how long agreement took.
@@ -178,6 +180,7 @@ impl World {
             goals: Goals::default(),
             statuses: BTreeMap::new(),
             figures: Figures::default(),
+            samples: None,
             scenario,
         };
         world.schedule_beginnings(&incidents);
@@ -209,6 +212,11 @@ impl World {
             self.network.cut(a, b, true);
             self.network.cut(b, a, true);
         }
+    }
+
+    /// Takes samples from now on.
+    pub fn measure(&mut self) {
+        self.samples = Some(Samples::default());
     }
 
     /// Virtual microseconds since the start.
