@@ -200,15 +200,11 @@ impl World {
         }
         let site = &mut self.sites[at];
         let Some(replica) = site.replica.as_mut() else { return Ok(()) };
-        let mut reads = Vec::new();
-        while let Some(request) = replica.poll_read() {
-            reads.push(request);
-        }
         for ticket in replica.take_woken() {
             self.heap.after(10, Event::Wake { site: at, life, ticket, over: false });
         }
-        for request in reads {
-            let delay_us = site.delay_us(200);
+        while let Some(request) = self.sites[at].replica.as_mut().and_then(Replica::poll_read) {
+            let delay_us = self.sites[at].delay_us(200);
             self.heap.after(delay_us, Event::DiskRead { site: at, life, request });
         }
         self.begin_write(at);
@@ -241,11 +237,13 @@ impl World {
         let site = &mut self.sites[at];
         let Some(replica) = &site.replica else { return Ok(()) };
         let tail = replica.store().tail();
-        let (told, held) =
+        if !site.held.iter().any(|held| tail.may_release(&held.release)) {
+            return Ok(());
+        }
+        let (told, held): (Vec<Held>, Vec<Held>) =
             std::mem::take(&mut site.held).into_iter().partition(|h| tail.may_release(&h.release));
         site.held = held;
         let (written, synced): (Lsn, Lsn) = (site.written, site.synced);
-        let told: Vec<Held> = told;
         for held in told {
             self.oracle.told(held.receipt, at_us, written, synced)?;
             self.tell(held.told);
