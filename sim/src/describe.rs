@@ -40,7 +40,8 @@ pub fn shape(scenario: &Scenario) -> String {
         words.push(format!("{} and {} never linked", name(a), name(b)));
     }
     words.push(format!("max_drift {} ms", scenario.max_drift_ms));
-    words.push(format!("all healed at {}", seconds(scenario.storm_us)));
+    let healed = scenario.core.map_or_else(|| "all".to_owned(), |core| format!("only {}", group(core)));
+    words.push(format!("{healed} healed at {}", seconds(scenario.storm_us)));
     words.join(", ")
 }
 

@@ -119,11 +119,13 @@ pub enum Goal {
     MembersApart,
     /// A reload was refused because it would have left a linked region behind.
     ReloadRefused,
+    /// Some regions agreed although others stay cut off for ever.
+    CoreAgreed,
 }
 
 impl Goal {
     /// Every goal.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 57] = [
         Self::Granted,
         Self::GrantedAgain,
         Self::Takeover,
@@ -180,6 +182,7 @@ impl Goal {
         Self::AdjacentLinked,
         Self::MembersApart,
         Self::ReloadRefused,
+        Self::CoreAgreed,
     ];
 
     /// Its name in reports.
@@ -241,6 +244,7 @@ impl Goal {
             Self::AdjacentLinked => "adjacent-memberships-linked",
             Self::MembersApart => "memberships-apart",
             Self::ReloadRefused => "reload-refused",
+            Self::CoreAgreed => "healed-core-agreed",
         }
     }
 }

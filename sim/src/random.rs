@@ -36,6 +36,8 @@ pub enum Stream {
     Job = 10,
     /// Runs that are drawn again for an interval.
     Measure = 11,
+    /// Who is healed.
+    Core = 12,
 }
 
 /// A stream of draws of its own.

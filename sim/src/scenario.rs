@@ -104,6 +104,8 @@ pub struct Scenario {
     pub tight_memory_bytes: Option<usize>,
     /// Two regions that never see each other, healing or not: what one accepts reaches the other around.
     pub severed: Option<(usize, usize)>,
+    /// Only these are healed, and must agree; the others stay cut off for ever, as they are. `None`: all are.
+    pub core: Option<Group>,
     /// Partitions of many links at once, in addition to what [`Menu`] asks for.
     pub spells: Vec<Spell>,
     /// Each pair of regions has a distance of its own in these bounds, one-way microseconds, before and after the
@@ -150,6 +152,7 @@ impl Scenario {
             keep_bytes: 0,
             tight_memory_bytes: None,
             severed: None,
+            core: None,
             spells: Vec::new(),
             distances_us: None,
             steps: Vec::new(),
@@ -164,7 +167,7 @@ impl Scenario {
             scenario.segment_bytes = 384 * 1024;
             scenario.reserve_bytes = scenario.segment_bytes;
         }
-        scenario.bounded(per_namespace, &mut dice).linked()
+        scenario.bounded(per_namespace, &mut dice).linked().cored()
     }
 
     /// Many regions and one pattern of partitions until the healing, nothing else; a client and a half a region,
@@ -202,6 +205,7 @@ impl Scenario {
             keep_bytes: 1024 * 1024,
             tight_memory_bytes: None,
             severed: None,
+            core: None,
             spells: vec![Spell { pattern, from_us: PATTERN_US.0, until_us: PATTERN_US.1 }],
             distances_us: Some(distances_us),
             steps: Vec::new(),
@@ -245,6 +249,25 @@ impl Scenario {
             self.spells.push(Spell { pattern, from_us, until_us });
         }
         self
+    }
+
+    /// In some runs not all are healed. What a disk took is to be had from the others, so that is not for these runs.
+    fn cored(mut self) -> Self {
+        let mut dice = Dice::new(self.seed, Stream::Core, 0);
+        let whole = self.severed.is_none() && self.steps.is_empty() && !self.menu.disk_loss && !self.menu.rot;
+        if self.regions > 2 && whole && self.menu != Menu::default() && dice.chance(200) {
+            let mut core = Group::of(0..self.regions);
+            for _ in 0..dice.between(1, self.regions as u64 - 2) {
+                core = core.without(dice.below(self.regions as u64) as usize);
+            }
+            self.core = Some(core);
+        }
+        self
+    }
+
+    /// Who is healed at the end.
+    pub fn healed(&self) -> Group {
+        self.core.unwrap_or_else(|| Group::of(0..self.sites()))
     }
 
     /// In some runs a namespace has fewer keys than clients ask for, or memory is soon full. Drawn last, so that

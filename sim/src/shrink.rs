@@ -186,7 +186,7 @@ const STORM_HALVES: usize = 6;
 
 /// What can be plainer about the shape; `false`: it is already.
 type Simplify = fn(&mut Schedule) -> bool;
-const PLAINER: [Simplify; 9] = [
+const PLAINER: [Simplify; 10] = [
     |schedule| {
         let weather = schedule.scenario.weather;
         let calm = Weather { loss: 0, duplicate: 0, reorder: 0, replay: 0, ..weather };
@@ -199,6 +199,7 @@ const PLAINER: [Simplify; 9] = [
     },
     |schedule| schedule.scenario.distances_us.take().is_some(),
     |schedule| schedule.scenario.severed.take().is_some(),
+    |schedule| schedule.scenario.core.take().is_some(),
     |schedule| schedule.scenario.tight_memory_bytes.take().is_some(),
     |schedule| std::mem::take(&mut schedule.scenario.checkpoints),
     |schedule| {
@@ -218,6 +219,7 @@ fn without_last_region(schedule: &Schedule) -> Option<Schedule> {
         || scenario.newcomers > 0
         || !scenario.steps.is_empty()
         || scenario.severed.is_some()
+        || scenario.core.is_some()
     {
         return None;
     }

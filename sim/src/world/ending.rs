@@ -1,5 +1,5 @@
-//! The second phase: everything is healed, nobody asks any more, and the regions must agree within
-//! bounded virtual time (INV-2, INV-3, INV-5, INV-17). Then service must have returned everywhere.
+//! The second phase: everything is healed, or in some runs a core of the regions while the others stay cut off for ever;
+//! nobody asks any more, and the healed must agree within bounded virtual time (INV-2, INV-3, INV-5, INV-17). Then service must have returned everywhere.
 //!
 //! Must never: give up waiting because of a single look; agreement is looked for until the bound.
 
@@ -54,7 +54,9 @@ impl World {
     fn sample_end(&mut self) {
         let now_us = self.now_us();
         let Some(samples) = &mut self.samples else { return };
-        let living = self.sites.iter().filter_map(|site| site.replica.as_ref());
+        let healed = self.scenario.healed();
+        let living = self.sites.iter().filter(|site| healed.has(site.index));
+        let living = living.filter_map(|site| site.replica.as_ref());
         // All list the same.
         let listed = living.map(|replica| replica.conflicts(&self.scenario.keys)).next().unwrap_or_default();
         let apart = |conflict: &ConflictFact| {
@@ -89,7 +91,8 @@ impl World {
         self.trace.event(now_us, "heal", &[]);
         self.network.heal(self.scenario.calm());
         self.sever();
-        for at in 0..self.scenario.sites() {
+        self.leave_outside();
+        for at in self.scenario.healed().regions() {
             let site = &mut self.sites[at];
             site.slow = 1;
             site.stalled_us = 0;
@@ -101,6 +104,20 @@ impl World {
             let site = &self.sites[at];
             if site.replica.is_none() {
                 self.heap.after(1_000, Event::Restart { site: at, life: site.life });
+            }
+        }
+    }
+
+    /// Whoever is not of the core stays as it is, and nothing passes to or from it.
+    fn leave_outside(&mut self) {
+        let healed = self.scenario.healed();
+        for outside in (0..self.scenario.sites()).filter(|at| !healed.has(*at)) {
+            for other in (0..self.scenario.sites()).filter(|other| *other != outside) {
+                self.network.cut(outside, other, true);
+                self.network.cut(other, outside, true);
+                if let Some(session) = self.network.session(outside, other) {
+                    self.break_session(outside, other, session);
+                }
             }
         }
     }
@@ -125,7 +142,8 @@ impl World {
         let now = self.sites.iter_mut().map(|site| site.death_ms(at_us)).max().unwrap_or(0);
         let mut finals = Vec::new();
         self.figures.repaired = 0;
-        for site in &self.sites {
+        let healed = self.scenario.healed();
+        for site in self.sites.iter().filter(|site| healed.has(site.index)) {
             let Some(replica) = &site.replica else { continue };
             let views = self.scenario.keys.iter().map(|key| replica.view(key)).collect();
             let conflicts = replica.conflicts(&self.scenario.keys);
@@ -149,10 +167,16 @@ impl World {
         }
         let digests: Vec<u64> = finals.iter().map(|end| end.digest as u64).collect();
         self.trace.event(at_us, "compare", &digests);
-        for at in 0..self.sites.len() {
+        for at in healed.regions() {
             for key in 0..self.scenario.keys.len() {
                 self.look(at, key)?;
             }
+        }
+        if self.scenario.core.is_some() {
+            // What only they hold, nobody can ask of the others.
+            let outside = self.sites.iter().filter(|site| !healed.has(site.index));
+            outside.for_each(|site| self.oracle.retired(site.region()));
+            self.goals.reach(Goal::CoreAgreed);
         }
         self.oracle.ended(&finals, at_us, now)
     }
@@ -175,13 +199,23 @@ impl World {
         Ok(())
     }
 
+    /// No region of the core was whole when the others were lost: an operator has to say that one of them is to begin
+    /// alone (S7).
+    fn waits_for_the_lost(&self) -> bool {
+        let healed = self.scenario.healed();
+        let replica = |at: usize| self.sites[at].replica.as_ref();
+        self.scenario.core.is_some()
+            && healed.regions().all(|at| replica(at).is_some_and(|replica| replica.node().is_incomplete()))
+    }
+
     /// INV-17: "after an overload or a full disk, service returns by itself": every region grants again.
     fn check_service(&mut self) -> Result<(), Trouble> {
         let bound_us = self.now_us() + self.convergence_us();
         loop {
             let now_us = self.now_us();
             let mut refused = None;
-            for site in &mut self.sites {
+            let healed = self.scenario.healed();
+            for site in self.sites.iter_mut().filter(|site| healed.has(site.index)) {
                 let wall = site.wall(now_us);
                 let Some(replica) = site.replica.as_mut() else { continue };
                 let (status, reason) = replica.probe(wall);
@@ -190,6 +224,9 @@ impl World {
                 }
             }
             let Some((at, status, reason)) = refused else { return Ok(()) };
+            if self.waits_for_the_lost() {
+                return Ok(());
+            }
             if now_us >= bound_us {
                 let story = [
                     format!("r{} was healed {} s ago", at + 1, self.convergence_us() / 1_000_000),

@@ -316,7 +316,8 @@ impl World {
     /// session.
     pub(super) fn all_linked(&self) -> bool {
         let last = self.scenario.steps.len();
-        self.sites.iter().all(|site| {
+        let healed = self.scenario.healed();
+        self.sites.iter().filter(|site| healed.has(site.index)).all(|site| {
             if site.step != last {
                 return false;
             }
@@ -324,7 +325,8 @@ impl World {
             let views = replica.node().peers(replica.store());
             let severed =
                 |a, b| self.scenario.severed == Some((a, b)) || self.scenario.severed == Some((b, a));
-            let mut others = views.iter().filter(|view| !severed(site.index, region_index(view.region)));
+            let views = views.iter().filter(|view| healed.has(region_index(view.region)));
+            let mut others = views.filter(|view| !severed(site.index, region_index(view.region)));
             others.all(|view| {
                 let linked = view.state == crdt::node::LinkState::Linked;
                 linked && site.links[region_index(view.region)] != 0
