@@ -31,6 +31,7 @@ pub mod run;
 pub mod scenario;
 pub mod schedule;
 pub mod shrink;
+pub mod story;
 pub mod swarm;
 pub mod trace;
 pub mod worker;

@@ -46,3 +46,21 @@ pub const RELOAD_AGAIN_US: u64 = 150_000;
 pub const REBIRTH_US: u64 = 1_100_000;
 /// Longest one-way delay that may be asked for, milliseconds: agreement is waited for 30 s only.
 pub const DELAY_MS_MAX: u64 = 2_000;
+/// Steps of an explanation that are shown whole.
+pub const STORY_STEPS_FEW: usize = 12;
+/// Steps of an explanation at most, beside the faults around them.
+pub const STORY_STEPS_MAX: usize = 60;
+/// Faults shown around them at most.
+pub const STORY_AROUND_MAX: usize = 30;
+/// A violation that is about no key is explained by what befell its regions in this time before, virtual microseconds.
+pub const STORY_RECENT_US: u64 = 3_000_000;
+/// A run's report as JSON, bytes at most; what is far from what matters is left out.
+pub const REPORT_BYTES_MAX: usize = 1_700_000;
+/// Moments in it at most: more cannot be drawn quickly.
+pub const REPORT_MOMENTS_MAX: usize = 12_000;
+/// Changes of holders in it at most.
+pub const REPORT_HOLDERS_MAX: usize = 6_000;
+/// Cuts in it at most, and links in sets of them.
+pub const REPORT_CUTS_MAX: usize = 12_000;
+/// Slots of time, over all regions, in which it counts what happened.
+pub const REPORT_SLOTS_MAX: usize = 12_000;

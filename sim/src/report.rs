@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 use crate::goals::Goals;
 use crate::measure::Samples;
 use crate::oracle::violation::Violation;
+use crate::story::Record;
 use crate::world::Figures;
 
 /// Exit codes; documented in `--help`.
@@ -65,6 +66,11 @@ impl Verdict {
         }
     }
 
+    /// What a panic said, if there was one.
+    pub fn panic(&self) -> Option<&str> {
+        if let Self::Panic(message) = self { Some(message) } else { None }
+    }
+
     /// The violation, if there is one.
     pub const fn violation(&self) -> Option<&Violation> {
         match self {
@@ -101,6 +107,8 @@ pub struct RunReport {
     pub keys: Vec<String>,
     /// The trace's text, where it was kept.
     pub text: Option<String>,
+    /// What happened, where it was recorded.
+    pub story: Option<Box<Record>>,
 }
 
 #[derive(Serialize)]
@@ -138,6 +146,12 @@ impl RunReport {
         }
     }
 
+    /// The command that says what led to its violation.
+    pub fn explain_command(&self) -> String {
+        let planted = self.canary.map_or_else(String::new, |bug| format!(" --canary {bug}"));
+        format!("onced-sim explain --seed {}{planted}", self.seed)
+    }
+
     /// As one JSON object.
     pub fn json(&self) -> String {
         let violation = self.verdict.violation().map(|v| ViolationJson {
@@ -148,7 +162,7 @@ impl RunReport {
             regions: &v.regions,
             story: &v.story,
         });
-        let panic = if let Verdict::Panic(message) = &self.verdict { Some(message.as_str()) } else { None };
+        let panic = self.verdict.panic();
         let json = RunJson {
             seed: self.seed,
             canary: self.canary,
@@ -202,6 +216,7 @@ impl RunReport {
                 let name = violation.key.and_then(|key| self.keys.get(key));
                 let _ = writeln!(text, "{violation}");
                 let _ = writeln!(text, "  key {}", name.map_or("-", String::as_str));
+                let _ = writeln!(text, "  explain: {}", self.explain_command());
             }
             Verdict::Panic(message) => {
                 let _ = writeln!(text, "  panicked: {message}");
@@ -337,6 +352,7 @@ mod tests {
             samples: None,
             keys: vec!["pay:1".to_owned()],
             text: None,
+            story: None,
         }
     }
 
@@ -349,6 +365,7 @@ mod tests {
     fn a_failure_names_invariant_key_story_and_replay() {
         let report = failed(Verdict::Safety(violation()));
         let human = report.human();
+        assert!(human.contains("onced-sim explain --seed 7 --canary clock-goes-back"), "{human}");
         for wanted in ["INV-9", "first", "second", "pay:1", "onced-sim run --seed 7 --canary clock-goes-back"]
         {
             assert!(human.contains(wanted), "{human}");

@@ -9,6 +9,7 @@ use crdt::canary::Bug;
 use crate::goals::Goals;
 use crate::report::{RunReport, Verdict};
 use crate::schedule::Schedule;
+use crate::story::Recorder;
 use crate::world::{Figures, Trouble, World};
 
 /// How a run is done.
@@ -20,6 +21,8 @@ pub struct Options {
     pub keep_trace: bool,
     /// Take samples for `measure`; the trace differs, since agreement is looked for more often.
     pub measure: bool,
+    /// Record what happened, for a report or an explanation.
+    pub keep_story: bool,
 }
 
 impl RunReport {
@@ -38,6 +41,7 @@ impl RunReport {
             samples: None,
             keys: Vec::new(),
             text: None,
+            story: None,
         }
     }
 }
@@ -58,12 +62,20 @@ pub fn run(seed: u64, options: Options) -> RunReport {
 
 /// Runs a schedule from beginning to end.
 pub fn run_schedule(schedule: Schedule, options: Options) -> RunReport {
+    let recorder = Recorder::new(options.keep_story, &schedule.scenario);
+    let report = run_recorded(schedule, options, &recorder);
+    RunReport { story: recorder.take(), ..report }
+}
+
+/// The same, recorded elsewhere: what was recorded outlives a panic.
+pub fn run_recorded(schedule: Schedule, options: Options, recorder: &Recorder) -> RunReport {
     plant(options.canary);
     let seed = schedule.scenario.seed;
     let mut world = World::new(schedule, options.keep_trace);
     if options.measure {
         world.measure();
     }
+    world.story = recorder.clone();
     let verdict = match world.storm() {
         Err(violation) => Verdict::Safety(violation),
         Ok(()) => match world.end() {
@@ -72,6 +84,10 @@ pub fn run_schedule(schedule: Schedule, options: Options) -> RunReport {
             Err(Trouble::Liveness(violation)) => Verdict::Liveness(violation),
         },
     };
+    if let Some(violation) = verdict.violation() {
+        let holdings = violation.key.map_or_else(Vec::new, |key| world.holdings(key));
+        recorder.violated(violation, holdings, violation.key.map(|key| world.accepted(key)));
+    }
     RunReport {
         verdict,
         trace_hash: world.trace.hash(),

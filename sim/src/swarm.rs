@@ -15,8 +15,9 @@ use crate::limits;
 use crate::oracle::violation::{Violation, clause};
 use crate::progress::Progress;
 use crate::report::{RunReport, SwarmReport, Verdict};
-use crate::run::{Options, run_schedule};
+use crate::run::{Options, run_recorded};
 use crate::schedule::Schedule;
+use crate::story::Recorder;
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -54,10 +55,12 @@ pub fn run_caught(seed: u64, options: Options) -> RunReport {
 /// Runs a schedule; a panic becomes a verdict.
 pub fn run_caught_schedule(schedule: Schedule, options: Options) -> RunReport {
     let seed = schedule.scenario.seed;
-    match catch_unwind(AssertUnwindSafe(|| run_schedule(schedule, options))) {
-        Ok(report) => report,
+    let recorder = Recorder::new(options.keep_story, &schedule.scenario);
+    match catch_unwind(AssertUnwindSafe(|| run_recorded(schedule, options, &recorder))) {
+        Ok(report) => RunReport { story: recorder.take(), ..report },
         Err(_) => RunReport {
             verdict: Verdict::Panic(PANIC.with_borrow(Clone::clone)),
+            story: recorder.take(),
             ..RunReport::empty(seed, options)
         },
     }

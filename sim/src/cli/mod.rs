@@ -5,6 +5,7 @@
 mod canary;
 mod patterns;
 mod shrink;
+mod story;
 
 use clap::{Args, Parser, Subcommand};
 use std::io::Write as _;
@@ -27,6 +28,8 @@ Exit codes:
 Examples:
   onced-sim swarm --seeds 2000
   onced-sim run --seed 7 --trace seed-7.txt
+  onced-sim run --seed 7 --report seed-7       (open seed-7/report.html)
+  onced-sim explain --seed 7
   onced-sim swarm --seeds 500 --start 10000 --jobs 2 --json
   onced-sim patterns --regions 30
   onced-sim shrink --seed 817
@@ -45,6 +48,11 @@ enum Command {
     /// Runs one seed: the same seed gives the same trace, byte for byte
     #[command(after_help = EXITS)]
     Run(RunArgs),
+    /// Says in words what led to a violation: its causal cone and what stood in the way
+    #[command(after_help = EXITS)]
+    Explain(story::ExplainArgs),
+    /// Shows where two runs part (exit code 1) or that they are alike (0)
+    Diff(story::DiffArgs),
     /// Runs many seeds on all cores and stops at the first that fails
     #[command(after_help = EXITS)]
     Swarm(SwarmArgs),
@@ -70,6 +78,12 @@ struct RunArgs {
     /// Writes the whole trace to FILE
     #[arg(long, value_name = "FILE")]
     trace: Option<std::path::PathBuf>,
+    /// Writes DIR/report.html, to be looked at in any browser, and DIR/report.json
+    #[arg(long, value_name = "DIR")]
+    report: Option<std::path::PathBuf>,
+    /// The key that the report looks at first; by default that of the violation
+    #[arg(long, value_name = "KEY", requires = "report")]
+    key: Option<String>,
     /// Plants a bug (only in a build with --features canary)
     #[arg(long, value_name = "NAME")]
     canary: Option<String>,
@@ -124,6 +138,8 @@ pub fn main() -> u8 {
     quiet_panics();
     match cli.command {
         Command::Run(args) => run_command(&args),
+        Command::Explain(args) => story::explain_command(&args),
+        Command::Diff(args) => story::diff_command(&args),
         Command::Swarm(args) => swarm_command(&args),
         Command::Patterns(args) => patterns::command(&args),
         Command::Shrink(args) => shrink::command(&args),
@@ -136,7 +152,9 @@ fn run_command(args: &RunArgs) -> u8 {
         Ok(canary) => canary,
         Err(message) => return usage(&message),
     };
-    let report = run_caught(args.seed, Options { canary, keep_trace: args.trace.is_some(), measure: false });
+    let (keep_trace, keep_story) = (args.trace.is_some(), args.report.is_some());
+    let options = Options { canary, keep_trace, keep_story, measure: false };
+    let report = run_caught(args.seed, options);
     say(&if args.json { report.json() + "\n" } else { report.human() });
     if let Some(path) = &args.trace
         && let Err(error) = std::fs::write(path, report.text.as_deref().unwrap_or_default())
@@ -145,6 +163,12 @@ fn run_command(args: &RunArgs) -> u8 {
             "the trace could not be written to {}: {error}; choose another --trace",
             path.display()
         ));
+        return exit::INTERNAL;
+    }
+    if let Some(folder) = &args.report
+        && let Err(message) = story::write_report(&report, folder, args.key.as_deref(), None)
+    {
+        complain(&message);
         return exit::INTERNAL;
     }
     report.verdict.exit_code()

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use std::fmt::Write as _;
 
-use super::{complain, say, usage};
+use super::{complain, say, story, usage};
 use crate::limits;
 use crate::pattern::{NAMES, Pattern};
 use crate::report::{RunReport, Verdict, exit};
@@ -34,7 +34,7 @@ Exit codes:
 
 Examples:
   onced-sim patterns
-  onced-sim patterns --regions 5 --only ring
+  onced-sim patterns --regions 5 --only ring --report ring
   onced-sim patterns --regions 12 --delay-ms 1..40 --json";
 
 #[derive(Args, Debug)]
@@ -54,6 +54,9 @@ pub(super) struct PatternsArgs {
     /// One JSON object a pattern, in an array
     #[arg(long)]
     json: bool,
+    /// Writes report.html and report.json of every pattern into a folder of DIR named like it
+    #[arg(long, value_name = "DIR")]
+    report: Option<std::path::PathBuf>,
     /// Writes the whole trace of the last pattern to FILE
     #[arg(long, value_name = "FILE")]
     trace: Option<std::path::PathBuf>,
@@ -93,12 +96,20 @@ pub(super) fn command(args: &PatternsArgs) -> u8 {
             continue;
         };
         let scenario = Scenario::of_pattern(args.seed, regions, pattern, distances_us);
-        let options = Options { keep_trace: args.trace.is_some(), ..Options::default() };
+        let (keep_trace, keep_story) = (args.trace.is_some(), args.report.is_some());
+        let options = Options { keep_trace, keep_story, ..Options::default() };
         let report = run_caught_schedule(Schedule::of(scenario), options);
         if let Some(path) = &args.trace
             && let Err(error) = std::fs::write(path, report.text.as_deref().unwrap_or_default())
         {
             complain(&format!("the trace could not be written to {}: {error}", path.display()));
+            return exit::INTERNAL;
+        }
+        if let Some(folder) = &args.report
+            && let Err(message) =
+                story::write_report(&report, &folder.join(name), None, Some(again(args, name)))
+        {
+            complain(&message);
             return exit::INTERNAL;
         }
         worst = worse(worst, &report);
@@ -113,6 +124,12 @@ pub(super) fn command(args: &PatternsArgs) -> u8 {
         say(&(serde_json::to_string(&rows).expect("strings and numbers always serialise") + "\n"));
     }
     if rows.is_empty() { usage("nothing is left to run; ask for more --regions") } else { worst }
+}
+
+/// The command that runs one pattern again.
+fn again(args: &PatternsArgs, name: &str) -> String {
+    let PatternsArgs { regions, seed, delay_ms, .. } = args;
+    format!("onced-sim patterns --regions {regions} --seed {seed} --delay-ms {delay_ms} --only {name}")
 }
 
 /// Bounds of one-way delays, microseconds.

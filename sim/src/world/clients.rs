@@ -10,6 +10,7 @@ use crate::oracle::facts::{Phase, View};
 use crate::oracle::violation::{Violation, clause};
 use crate::oracle::winner::{all_past, is_abandoned, winner};
 use crate::replica::{Decided, forge};
+use crate::story::What;
 use crate::worker::{Heard, Sent};
 
 /// Typical time between a service and its region, microseconds.
@@ -69,6 +70,7 @@ impl World {
         let status = told.answer.status();
         if self.waiting[told.job] == told.request {
             *self.statuses.entry(status).or_default() += 1;
+            self.story.heard(self.heap.now_us(), told.request);
             self.hear(told.job, Heard::Answer(told.answer, told.token));
         }
     }
@@ -118,6 +120,7 @@ impl World {
         let (at, at_us) = (sent.region, self.now_us());
         self.sites[at].parked.insert(request, Parked { job, sent: sent.clone() });
         self.trace.event(at_us, "park", &[at as u64, job as u64, sent.key as u64, request]);
+        self.story.note(at_us, at, What::Parked { job: job as u64, key: sent.key, request });
     }
 
     fn decide(
@@ -167,6 +170,7 @@ impl World {
             &[at as u64, job as u64, key as u64, now, decision.lsn_after],
         );
         self.trace.remark(|| decision.words());
+        self.story.decided(&decision, job, request);
         let receipt = self.oracle.decided(&decision)?;
         self.check_bounds(at, &decision)?;
         self.note_goals(&decision);

@@ -8,10 +8,11 @@ use crate::clock::Step;
 use crate::goals::Goal;
 use crate::limits;
 use crate::oracle::agreement::{ConflictFact, Final};
-use crate::oracle::facts::stamp_ms;
+use crate::oracle::facts::{Key, View, stamp_ms};
 use crate::oracle::laws::{self, Sample};
 use crate::oracle::violation::{Violation, clause};
 use crate::replica::Real;
+use crate::story::What;
 
 /// How the ending went wrong.
 pub enum Trouble {
@@ -24,7 +25,9 @@ pub enum Trouble {
 impl World {
     /// Heals everything and waits for agreement.
     pub fn end(&mut self) -> Result<(), Trouble> {
-        self.figures.keys_apart = self.keys_apart();
+        let apart = self.keys_apart();
+        self.figures.keys_apart = apart.len();
+        self.story.note_all(self.now_us(), What::Healed { apart: apart.into() });
         self.heal();
         let (healed_us, bytes) = (self.now_us(), self.figures.bytes);
         let bound_us = self.now_us() + self.convergence_us();
@@ -46,6 +49,7 @@ impl World {
         self.figures.converged_ms = (self.now_us() - healed_us) / 1000;
         self.figures.bytes_healing = self.figures.bytes - bytes;
         self.sample_end();
+        self.story.note_all(self.now_us(), What::Agreed);
         self.check_laws().map_err(Trouble::Safety)?;
         self.check_service()
     }
@@ -69,14 +73,26 @@ impl World {
         (samples.converged_ms, samples.bytes) = (self.figures.converged_ms, self.figures.bytes);
     }
 
-    /// How many keys living regions know differently.
-    fn keys_apart(&self) -> usize {
-        let apart = |key: &&String| {
+    /// The keys that living regions know differently.
+    fn keys_apart(&self) -> Vec<Key> {
+        let apart = |key: &Key| {
+            let key = &self.scenario.keys[*key];
             let mut views = self.sites.iter().filter_map(|site| Some(site.replica.as_ref()?.view(key)));
             let first = views.next();
             views.any(|view| Some(view) != first)
         };
-        self.scenario.keys.iter().filter(apart).count()
+        (0..self.scenario.keys.len()).filter(apart).collect()
+    }
+
+    /// What each region holds of a key; `None` while it is down.
+    pub(crate) fn holdings(&self, key: Key) -> Vec<Option<View>> {
+        let key = &self.scenario.keys[key];
+        self.sites.iter().map(|site| Some(site.replica.as_ref()?.view(key))).collect()
+    }
+
+    /// What a key is by everything that was accepted anywhere and not undone by a crash since.
+    pub(crate) fn accepted(&self, key: Key) -> View {
+        self.oracle.ledger().model(key, |accepted| !accepted.doubtful).sorted()
     }
 
     /// Runs until `until_us` although nothing may be scheduled for then.
@@ -115,6 +131,8 @@ impl World {
             for other in (0..self.scenario.sites()).filter(|other| *other != outside) {
                 self.network.cut(outside, other, true);
                 self.network.cut(other, outside, true);
+                self.story.note(self.now_us(), outside, What::Cut { to: other });
+                self.story.note(self.now_us(), other, What::Cut { to: outside });
                 if let Some(session) = self.network.session(outside, other) {
                     self.break_session(outside, other, session);
                 }

@@ -13,6 +13,7 @@ use crate::oracle::facts::Lsn;
 use crate::oracle::violation::{Violation, clause};
 use crate::pattern::Pattern;
 use crate::replica::{Said, describe, region_index, said};
+use crate::story::What;
 
 impl World {
     /// Tries to bring up the session of a pair, now and for ever.
@@ -27,6 +28,7 @@ impl World {
         }
         let session = self.network.connect(a, b);
         self.trace.event(self.now_us(), "connect", &[a as u64, b as u64, session]);
+        self.story.note(self.now_us(), a, What::Connected { peer: b });
         for (site, peer) in [(a, b), (b, a)] {
             let typical_us = self.network.typical_us(site, peer) * 2;
             let delay_us = self.network.delay_us(site, peer, typical_us);
@@ -44,6 +46,7 @@ impl World {
         replica.link_up(peer, session, wall);
         site.links[peer] = session;
         self.trace.event(self.now_us(), "up", &[at as u64, peer as u64, session]);
+        self.story.note(self.now_us(), at, What::Up { peer });
         self.pump(at)
     }
 
@@ -56,6 +59,7 @@ impl World {
             site.links[peer] = 0;
         }
         self.trace.event(self.now_us(), "down", &[at as u64, peer as u64, session]);
+        self.story.note(self.now_us(), at, What::Down { peer });
         self.pump(at)
     }
 
@@ -63,6 +67,7 @@ impl World {
     pub(super) fn cut(&mut self, pattern: Pattern, turn: u32) {
         for (from, to) in pattern.links(self.scenario.sites()) {
             self.trace.event(self.now_us(), "cut", &[from as u64, to as u64]);
+            self.story.note(self.now_us(), from, What::Cut { to });
             self.network.cut(from, to, true);
             if turn > 0 {
                 self.flapping.insert((from, to));
@@ -76,6 +81,7 @@ impl World {
     pub(super) fn mend(&mut self, pattern: Pattern) {
         for (from, to) in pattern.links(self.scenario.sites()) {
             self.trace.event(self.now_us(), "mend", &[from as u64, to as u64]);
+            self.story.note(self.now_us(), from, What::Mended { to });
             self.network.cut(from, to, false);
             self.flapping.remove(&(from, to));
         }
@@ -110,6 +116,7 @@ impl World {
         }
         self.network.disconnect(a, b);
         self.trace.event(self.now_us(), "break", &[a as u64, b as u64, session]);
+        self.story.note(self.now_us(), a, What::Broke { peer: b });
         for (site, peer) in [(a, b), (b, a)] {
             let delay_us = self.network.delay_us(site, peer, notice_us);
             self.heap.after(delay_us, Event::Down { site, peer, session });
@@ -208,6 +215,7 @@ impl World {
         let first = self.greeted.insert((from, to), session) != Some(session);
         let fate = self.network.send(from, to, bytes.len(), now_us);
         self.trace.event(now_us, "send", &[from as u64, to as u64, session, bytes.len() as u64]);
+        self.story.sent(now_us, (from, to, session), &bytes, fate);
         self.trace.bytes(&bytes);
         self.trace.remark(|| describe(&bytes));
         self.figures.bytes += bytes.len() as u64;
@@ -285,6 +293,7 @@ impl World {
         let Some(replica) = site.replica.as_mut() else { return Ok(()) };
         let result = replica.frame(from, session, bytes, wall);
         self.trace.event(now_us, "frame", &[from as u64, to as u64, session, u64::from(result.is_err())]);
+        self.story.arrived(now_us, (from, to), bytes, result.as_ref().err().map(|error| error as _));
         self.trace.remark(|| describe(bytes));
         if let Err(error) = result {
             self.trace.remark(|| error.to_string());

@@ -17,6 +17,7 @@ use crate::oracle::facts::Lsn;
 use crate::oracle::violation::{Violation, clause};
 use crate::replica::Replica;
 use crate::replica::rot::covered_bytes;
+use crate::story::{Degree, What};
 
 /// How much goes down with a region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +28,17 @@ pub(super) enum Death {
     Power,
     /// The machine and its disk.
     Disk,
+}
+
+impl Death {
+    /// As a story names it.
+    const fn degree(self) -> Degree {
+        match self {
+            Self::Process => Degree::Process,
+            Self::Power => Degree::Power,
+            Self::Disk => Degree::Disk,
+        }
+    }
 }
 
 /// What the crashes since a region lived last have taken.
@@ -67,6 +79,7 @@ impl World {
         crash.process_only &= death == Death::Process;
         crash.wiped |= death == Death::Disk;
         self.trace.event(now_us, "crash", &[at as u64, death as u64, crash.kept]);
+        self.story.crashed(now_us, at, death.degree());
         match death {
             Death::Process => {}
             Death::Power => self.cut_power(at),
@@ -91,6 +104,7 @@ impl World {
 
     pub(super) fn set_fuse(&mut self, at: usize, calls: u64, power: bool, down_us: u64) {
         self.trace.event(self.now_us(), "fuse", &[at as u64, calls, u64::from(power)]);
+        self.story.note(self.now_us(), at, What::Disk { trouble: "fuse", amount: calls });
         let death = if power { Death::Power } else { Death::Process };
         self.sites[at].fuse = Some((down_us, death));
         self.sites[at].disk.set_fuse(Some(calls));
@@ -98,6 +112,7 @@ impl World {
 
     pub(super) fn fail_disk(&mut self, at: usize, call: Call, after: u64) {
         self.trace.event(self.now_us(), "disk-error", &[at as u64, call as u64, after]);
+        self.story.note(self.now_us(), at, What::Disk { trouble: "error", amount: after });
         self.sites[at].disk.fail(call, after);
     }
 
@@ -106,6 +121,7 @@ impl World {
         let room = room.map(|room| disk.used_bytes() + room);
         disk.set_capacity(room);
         self.trace.event(self.now_us(), "room", &[at as u64, room.unwrap_or(usize::MAX) as u64]);
+        self.story.note(self.now_us(), at, What::room(room));
     }
 
     /// Turns over a bit of what is synced, and that damage to which must not go unnoticed.
@@ -125,6 +141,7 @@ impl World {
             return;
         };
         self.trace.event(self.now_us(), "rot", &[at as u64, byte as u64, u64::from(bit % 8)]);
+        self.story.note(self.now_us(), at, What::Disk { trouble: "rot", amount: byte as u64 });
         self.trace.remark(|| format!("byte {byte} of {name}"));
         self.sites[at].disk.flip(&name, byte, bit);
         self.sites[at].rotten = true;
@@ -181,6 +198,7 @@ impl World {
         // numbered by the time of its birth.
         site.rotten = false;
         self.trace.event(now_us, "refused", &[at as u64]);
+        self.story.note(now_us, at, What::Refused);
         self.trace.remark(|| damage.to_string());
         self.goals.reach(Goal::RotFound);
         self.crash(at, limits::REBIRTH_US, Death::Disk);
@@ -242,6 +260,7 @@ impl World {
         let site = &self.sites[at];
         let numbers = [at as u64, u64::from(incarnation), site.epoch.into(), site.written];
         self.trace.event(now_us, "start", &numbers);
+        self.story.note(now_us, at, What::Started { incarnation, epoch: site.epoch });
         self.oracle.started(region, life_id, now_us)?;
         if !first {
             self.goals.reach(Goal::Crashed);

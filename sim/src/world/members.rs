@@ -14,6 +14,7 @@ use crate::goals::Goal;
 use crate::limits;
 use crate::oracle::violation::{Violation, clause};
 use crate::replica::region_index;
+use crate::story::What;
 
 impl World {
     /// The operator of a region has another configuration for it.
@@ -72,6 +73,7 @@ impl World {
         };
         site.step = next;
         self.trace.event(now_us, "member", &[at as u64, next as u64]);
+        self.story.note(now_us, at, What::Member { step: next });
         for region in retired {
             let peer = region_index(region);
             self.sites[at].links[peer] = 0;
@@ -90,6 +92,7 @@ impl World {
         }
         self.crash(at, 0, Death::Process);
         self.trace.event(self.now_us(), "retire", &[at as u64]);
+        self.story.note(self.now_us(), at, What::Retired);
         let region = self.sites[at].region();
         self.oracle.retired(region);
     }
@@ -97,6 +100,7 @@ impl World {
     /// A region starts that did not belong before.
     fn join(&mut self, at: usize, step: usize) {
         self.trace.event(self.now_us(), "join", &[at as u64]);
+        self.story.note(self.now_us(), at, What::Joined);
         let born = self.sites[at].born;
         if born && self.scenario.steps[step - 1].fresh {
             self.crash(at, limits::REBIRTH_US, Death::Disk);

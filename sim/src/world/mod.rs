@@ -42,6 +42,7 @@ use crate::oracle::{Oracle, Receipt, ask::Answer, ask::TokenFact, facts::Lsn, fa
 use crate::random::{Dice, Stream};
 use crate::scenario::Scenario;
 use crate::schedule::Schedule;
+use crate::story::{Recorder, What};
 use crate::trace::Trace;
 use crate::worker::{Sent, TokenNumber, Worker};
 use lives::Death;
@@ -119,6 +120,7 @@ pub struct World {
     copies: BTreeMap<usize, Vec<crdt::store::Inspected>>,
     storm: bool,
     pub(crate) trace: Trace,
+    pub(crate) story: Recorder,
     pub(crate) goals: Goals,
     pub(crate) statuses: BTreeMap<&'static str, u64>,
     pub(crate) figures: Figures,
@@ -177,6 +179,7 @@ impl World {
             copies: BTreeMap::new(),
             storm: true,
             trace: Trace::new(keep_trace),
+            story: Recorder::default(),
             goals: Goals::default(),
             statuses: BTreeMap::new(),
             figures: Figures::default(),
@@ -306,6 +309,7 @@ impl World {
             Fault::Clock(site, step) => self.step_clock(site, step),
             Fault::SlowDisk(site, factor) => {
                 self.trace.event(now_us, "disk", &[site as u64, factor]);
+                self.story.note(now_us, site, What::Disk { trouble: "slow", amount: factor });
                 self.sites[site].slow = factor;
             }
             Fault::Fuse(site, calls, power, down_us) => self.set_fuse(site, calls, power, down_us),
@@ -316,6 +320,7 @@ impl World {
             Fault::Full(site, room) => self.limit_disk(site, room),
             Fault::Stall(site, us) => {
                 self.trace.event(now_us, "stall", &[site as u64, us]);
+                self.story.note(now_us, site, What::Disk { trouble: "stalled", amount: us });
                 self.sites[site].stalled_us = now_us + us;
             }
             Fault::Rot(site, which) => self.rot(site, which),
@@ -329,6 +334,7 @@ impl World {
         let mut dice = Dice::new(self.scenario.seed, Stream::Clock, (now_us << 8) | site as u64);
         let change_ms = self.sites[site].clock.step(step, max_drift_ms, &mut dice);
         self.trace.event(now_us, "clock", &[site as u64, change_ms.unsigned_abs(), u64::from(change_ms < 0)]);
+        self.story.note(now_us, site, What::Clock { change_ms });
     }
 
     /// A violation that names sites and not a key.

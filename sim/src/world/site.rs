@@ -26,6 +26,7 @@ use crate::oracle::violation::{Violation, clause};
 use crate::random::{Dice, Stream};
 use crate::replica::{self, Replica};
 use crate::scenario::Scenario;
+use crate::story::What;
 
 /// See the module's text.
 pub(super) struct Site {
@@ -176,6 +177,7 @@ impl World {
         let view = replica.view(&self.scenario.keys[key]);
         let (region, lsn) = (site.region(), replica.appended());
         let trusted = site.trusts_clock(at_us);
+        self.story.looked(at_us, at, key, &view);
         self.oracle.look(&Look { region, key, at_us, now, trusted, lsn, view: &view })
     }
 
@@ -246,6 +248,7 @@ impl World {
         let (written, synced): (Lsn, Lsn) = (site.written, site.synced);
         for held in told {
             self.oracle.told(held.receipt, at_us, written, synced)?;
+            self.story.told(at_us, held.told.request);
             self.tell(held.told);
         }
         Ok(())
@@ -368,6 +371,7 @@ impl World {
         site.synced = site.synced.max(lsn);
         site.syncing = false;
         self.trace.event(now_us, "synced", &[at as u64, lsn]);
+        self.story.note(now_us, at, What::Durable { lsn });
         self.pump(at)
     }
 
