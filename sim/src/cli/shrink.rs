@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use std::fmt::Write as _;
 
-use super::{chosen, say, usage};
+use super::{chosen, complain, say, story, usage};
 use crate::describe;
 use crate::limits;
 use crate::report::{Verdict, exit};
@@ -19,7 +19,7 @@ pub const EXAMPLES: &str = "\
 Exit codes: those of the run that is left; 0 if the seed does not fail at all.
 
 Examples:
-  onced-sim shrink --seed 817
+  onced-sim shrink --seed 817 --report seed-817              (open seed-817/report.html)
   onced-sim shrink --seed 3 --canary losers-not-listed        (built with --features canary)
   onced-sim shrink --seed 817 --json | jq .events";
 
@@ -34,6 +34,9 @@ pub struct ShrinkArgs {
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
+    /// Writes report.html and report.json of the run that is left into DIR
+    #[arg(long, value_name = "DIR")]
+    report: Option<std::path::PathBuf>,
     /// Plants a bug (only in a build with --features canary)
     #[arg(long, value_name = "NAME")]
     canary: Option<String>,
@@ -71,6 +74,17 @@ pub fn command(args: &ShrinkArgs) -> u8 {
     }
     let shrunk = shrink(schedule, report, options, args.runs);
     say(&if args.json { json(&shrunk) } else { human(&shrunk) });
+    if let Some(folder) = &args.report {
+        // Once more, recorded: the search records nothing.
+        let recorded = Options { keep_story: true, ..options };
+        let report = run_caught_schedule(shrunk.schedule.clone(), recorded);
+        let planted = args.canary.as_deref().map_or_else(String::new, |bug| format!(" --canary {bug}"));
+        let again = format!("onced-sim shrink --seed {}{planted}", args.seed);
+        if let Err(message) = story::write_report(&report, folder, None, Some(again)) {
+            complain(&message);
+            return exit::INTERNAL;
+        }
+    }
     shrunk.report.verdict.exit_code()
 }
 
