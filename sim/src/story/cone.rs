@@ -81,7 +81,7 @@ pub fn cone(record: &Record, violation: &Violation) -> Cone {
     let mut reached = starts(record, violation);
     let all = match violation.key {
         Some(key) => reach(record, key, &mut reached, end),
-        None => recent(record, &reached, violation.at_us),
+        None => recent(record, &reached, violation),
     };
     let since_us = all.first().map_or(violation.at_us, |id| record.moments[*id as usize].at_us);
     let around = around(record, &reached, since_us);
@@ -160,18 +160,28 @@ fn brings(record: &Record, id: MomentId, key: Key) -> bool {
     sent.is_some_and(|sent| sent.concerns(key))
 }
 
-/// Without a key: what changed anything in the regions concerned, or is no routine, shortly before.
-fn recent(record: &Record, reached: &[usize], until_us: u64) -> Vec<MomentId> {
-    let from_us = until_us.saturating_sub(limits::STORY_RECENT_US);
+/// Without a key: what befell the regions concerned shortly before, or last if that is long ago. Where the rule is about
+/// what a region holds, what changed that, too; else their sessions.
+fn recent(record: &Record, reached: &[usize], violation: &Violation) -> Vec<MomentId> {
+    let holds = matches!(violation.invariant, "INV-1" | "INV-12" | "INV-13");
     let matters = |what: &What| match what {
-        What::Answered(answered) => !answered.wrote.is_empty(),
-        What::Arrived(arrived) => !arrived.news.is_empty() || arrived.refused.is_some(),
+        What::Answered(answered) => holds && !answered.wrote.is_empty(),
+        What::Arrived(arrived) => holds && !arrived.news.is_empty() || arrived.refused.is_some(),
+        What::Connected { .. } | What::Broke { .. } => !holds,
         what => is_life(what),
     };
     let ids = record.moments.iter().zip(0..).filter(|(moment, _)| {
-        moment.at_us >= from_us && moment.site.is_some_and(|site| reached[site] > 0) && matters(&moment.what)
+        let peer = match moment.what {
+            What::Connected { peer } | What::Broke { peer } => reached[peer] > 0,
+            _ => true,
+        };
+        moment.at_us > 0 && peer && moment.site.is_some_and(|site| reached[site] > 0) && matters(&moment.what)
     });
-    ids.map(|(_, id)| id).collect()
+    let mut ids: Vec<MomentId> = ids.map(|(_, id)| id).collect();
+    let from_us = violation.at_us.saturating_sub(limits::STORY_RECENT_US);
+    let early = ids.partition_point(|id| record.moments[*id as usize].at_us < from_us);
+    ids.drain(..early.min(ids.len().saturating_sub(limits::STORY_STEPS_FEW)));
+    ids
 }
 
 const fn is_life(what: &What) -> bool {
@@ -243,6 +253,7 @@ fn step(record: &Record, key: Option<Key>, id: MomentId, violation: &Violation) 
             let news = arrived.news.iter().any(|carry| key.is_none_or(|key| carry.key == key));
             (news || arrived.refused.is_some()).then(|| arrived.sent.into_iter().chain([id]).collect())
         }
+        What::Connected { .. } | What::Broke { .. } => Some(vec![id]),
         _ => None,
     }?;
     Some(Step { at_us: moment.at_us, site: moment.site, moments, around: false, remark: None })

@@ -9,6 +9,7 @@
 //! Must never: change the meaning of a field without another [`VERSION`]; exceed [`limits::REPORT_BYTES_MAX`].
 
 use serde::Serialize;
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::choose::{Interest, choose};
@@ -174,6 +175,8 @@ pub struct Told<'r> {
     /// Names for claims.
     pub names: Names,
     focus: Option<Key>,
+    /// Measured once: a document may be made more than once, until it fits.
+    measured: OnceCell<Measured>,
     /// The command that runs it again, where that is not a seed alone.
     pub replay: Option<String>,
 }
@@ -187,7 +190,15 @@ impl<'r> Told<'r> {
         let first: Vec<MomentId> = cone.steps.iter().flat_map(|step| step.moments.iter().copied()).collect();
         let asked = focus.and_then(|name| record.keys.iter().position(|key| key == name));
         let focus = asked.or_else(|| violation.and_then(|violation| violation.key));
-        Some(Self { report, record, names: Names::of(record, &first), cone, focus, replay: None })
+        Some(Self {
+            report,
+            record,
+            names: Names::of(record, &first),
+            cone,
+            focus,
+            measured: OnceCell::new(),
+            replay: None,
+        })
     }
 
     /// The steps, as sentences.
@@ -285,7 +296,7 @@ impl<'r> Told<'r> {
             statuses: report.statuses.clone(),
             goals: report.goals.reached(),
             figures: report.figures,
-            measured: measure(record),
+            measured: self.measured.get_or_init(|| measure(record)).clone(),
             claims: self.claims(&mut keys),
             holders,
             cuts: cuts.spans,

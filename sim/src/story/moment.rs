@@ -142,6 +142,8 @@ pub struct Sent {
     pub bytes: u32,
     /// What becomes of it on its way.
     pub fate: Fate,
+    /// When it is to arrive, virtual microseconds; 0 if it never will.
+    pub due_us: u64,
     /// What it says of which keys.
     pub carries: Box<[Carry]>,
     /// It carries what the other did not know when it left.
@@ -298,6 +300,13 @@ pub struct Answered {
     pub told_us: Option<u64>,
     /// When its service heard it; `None` if it was lost or nobody listened any more.
     pub heard_us: Option<u64>,
+}
+
+impl Sent {
+    /// Whether it was still on its way when the run ended.
+    pub const fn is_on_way(&self, ended_us: u64) -> bool {
+        self.arrivals.is_empty() && self.due_us >= ended_us
+    }
 }
 
 impl Moment {

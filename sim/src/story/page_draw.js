@@ -45,7 +45,7 @@ const SHAPES = {
   GRANTED: "up", COMPLETED: "disc", CONTESTED: "ringed", SUPERSEDED: "crossed", RELEASED: "drop", RENEWED: "plus", FORGOTTEN: "cross",
   REPLAY: "ring", SETTLED: "ring", HELD: "box", IN_PROGRESS: "box", MISMATCH: "diamond", UNKNOWN: "question", UNAVAILABLE: "dash",
   STALE: "diamond", EXPIRED: "cross", FREE: "dot", parked: "wait", sent: "lost", crashed: "bolt", started: "start", clock: "clock",
-  disk: "disk", refused: "bolt", retired: "stop", joined: "start", member: "member", violated: "star", news: "dot",
+  disk: "disk", refused: "bolt", retired: "stop", joined: "start", member: "member", connected: "ring", broke: "cross", violated: "star", news: "dot",
 };
 function shape(c, name, x, y, r, fill) {
   c.fillStyle = c.strokeStyle = fill;
@@ -251,12 +251,13 @@ function arrowHead(x1, y1, x2, y2, size) {
 }
 
 const READS = new Set(["REPLAY", "SETTLED", "HELD", "FREE", "IN_PROGRESS", "UNAVAILABLE", "MISMATCH", "UNKNOWN", "STALE", "EXPIRED", "parked"]);
+const SESSIONS = new Set(["connected", "broke"]);
 const LIVES = new Set(["crashed", "started", "clock", "disk", "refused", "retired", "joined", "member"]);
 function drawMarks() {
   const later = [], lastRead = new Map();
   for (const moment of doc.moments) {
     if (moment.at_us < view.from || moment.at_us > view.to || !moment.region) continue;
-    const life = LIVES.has(moment.what), answered = moment.what === "answered";
+    const life = LIVES.has(moment.what) || (inSteps.has(moment.id) && SESSIONS.has(moment.what)), answered = moment.what === "answered";
     if (!life && !answered && moment.what !== "parked" && moment.what !== "violated") continue;
     const strong = life ? (inSteps.has(moment.id) ? 3 : 2) : moment.what === "violated" ? 3 : strength(moment, concerns(moment, view.key));
     const read = READS.has(moment.answer ?? moment.what) && strong < 3;

@@ -176,6 +176,7 @@ function fillLegend() {
     ["RELEASED", "RELEASED"], ["FORGOTTEN", "FORGOTTEN"], ["MISMATCH", "MISMATCH, STALE"], ["UNKNOWN", "UNKNOWN"], ["UNAVAILABLE", "UNAVAILABLE"],
     ["parked", "waits for the key to change"], ["crashed", "goes down"], ["started", "starts"], ["clock", "clock set anew"], ["disk", "trouble with the disk"],
     ["violated", "rule found broken"]];
+  if (doc.steps.some((step) => step.moments.some((id) => SESSIONS.has(byId.get(id)?.what)))) marks.push(["connected", "session begins"], ["broke", "session breaks"]);
   const item = (words, paint) => {
     const box = element("canvas"), c = box.getContext("2d"), ratio = window.devicePixelRatio || 1;
     box.width = 34 * ratio; box.height = 20 * ratio; c.scale(ratio, ratio);

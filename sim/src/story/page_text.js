@@ -18,7 +18,8 @@ const DISK_WORDS = {
   fuse: (n) => "is going to end between two calls to its disk, after " + n + " more",
 };
 const DEGREE_WORDS = { process: "crashes: the process ends, the disk stays", power: "loses power: what was not synced is lost", disk: "loses its disk" };
-const FATE_WORDS = { lost: "lost on the way", cut: "lost: the link was cut", unread: "never taken in: its session was over, or the region down" };
+const FATE_WORDS = { lost: "lost on the way", cut: "lost: the link was cut", unread: "never taken in: its session was over, or the region down",
+  "under way": "still on its way when the run ended" };
 const ANSWER_WORDS = {
   GRANTED: "run it: nobody else has", REPLAY: "it is done, here is the outcome", IN_PROGRESS: "somebody is at it",
   COMPLETED: "outcome recorded", CONTESTED: "outcome recorded, but another claim runs or took over",

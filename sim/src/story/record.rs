@@ -211,6 +211,11 @@ impl Record {
         self.moments.push(Moment { at_us, site, what });
     }
 
+    /// When the last of it happened, virtual microseconds.
+    pub fn ended_us(&self) -> u64 {
+        self.moments.last().map_or(0, |last| last.at_us)
+    }
+
     fn next_id(&self) -> MomentId {
         MomentId::try_from(self.moments.len()).unwrap_or(MomentId::MAX)
     }
@@ -244,20 +249,20 @@ impl Record {
         let (id, contents, hash) = (self.next_id(), carried(from, bytes), hash(bytes));
         let carries = self.carries(&contents);
         let wanted = carries.iter().any(|(carry, view)| self.learnt(to, carry.key, view).is_some());
-        let fate = match passage {
-            Passage::Cut => Fate::Cut,
-            Passage::Lost | Passage::Overflowed => Fate::Lost,
+        let (fate, due_us) = match passage {
+            Passage::Cut => (Fate::Cut, 0),
+            Passage::Lost | Passage::Overflowed => (Fate::Lost, 0),
             Passage::Arrives(delay_us, second_us) => {
                 for delay_us in [Some(delay_us), second_us].into_iter().flatten() {
                     self.on_way.entry((from, to, at_us + delay_us)).or_default().push((hash, id));
                 }
                 self.by_bytes.insert((from, to, hash), id);
-                Fate::Arrives
+                (Fate::Arrives, at_us + delay_us)
             }
         };
         let carries = carries.into_iter().map(|(carry, _)| carry).collect();
         let (kind, bytes, arrivals) = (contents.kind, bytes.len() as u32, Vec::new());
-        let sent = Sent { to, session, kind, bytes, fate, carries, wanted, arrivals };
+        let sent = Sent { to, session, kind, bytes, fate, due_us, carries, wanted, arrivals };
         self.push(at_us, Some(from), What::Sent(Box::new(sent)));
     }
 

@@ -65,7 +65,7 @@ pub struct MomentRow {
     /// Size of a frame; or how much, with disks (see `kind`) and clocks (milliseconds).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub amount: Option<i64>,
-    /// A frame that never was taken in: `lost`, `cut` or `unread`.
+    /// A frame that never was taken in: `lost`, `cut`, `unread` or `under way` to the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fate: Option<&'static str>,
     /// The keys it is about, the first few.
@@ -145,6 +145,7 @@ fn sent_row(record: &Record, names: &Names, keys: &mut Keys, sent: &Sent, base: 
     let fate = match sent.fate {
         Fate::Lost => Some("lost"),
         Fate::Cut => Some("cut"),
+        Fate::Arrives if sent.is_on_way(record.ended_us()) => Some("under way"),
         Fate::Arrives if sent.arrivals.is_empty() => Some("unread"),
         Fate::Arrives => None,
     };

@@ -54,6 +54,7 @@ fn sent(to: usize, key: Key, claim: ClaimName, fate: Fate, arrivals: Vec<MomentI
         kind: "records",
         bytes: 9,
         fate,
+        due_us: 0,
         carries,
         wanted: true,
         arrivals,

@@ -151,6 +151,7 @@ fn sent_words(record: &Record, names: &Names, here: &str, sent: &Sent, key: Opti
     let end = match sent.fate {
         Fate::Lost => ": lost on the way",
         Fate::Cut => ": lost, the link is cut",
+        Fate::Arrives if sent.is_on_way(record.ended_us()) => ": still on its way when the run ended",
         Fate::Arrives if sent.arrivals.is_empty() => {
             ": never taken in, the session was over or the region down"
         }
