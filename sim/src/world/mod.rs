@@ -294,6 +294,8 @@ impl World {
     fn fault(&mut self, fault: Fault) -> Result<(), Violation> {
         let now_us = self.now_us();
         match fault {
+            // What was to hold or to flap for longer than the storm: links are as the healing has left them.
+            Fault::Cut(..) | Fault::Mend(_) if !self.storm => {}
             Fault::Cut(pattern, turn) => self.cut(pattern, turn),
             Fault::Mend(pattern) => self.mend(pattern),
             Fault::Reload(site) => return self.reload(site),
