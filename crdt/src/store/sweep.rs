@@ -78,6 +78,8 @@ impl Store {
         if !record.is_empty() {
             *occupied.get_mut() = side.arena.replace(slot, &record);
             self.account(side, before, 0, used);
+            // What is left may hold nothing any more: a FORGET outlives the parts of its key.
+            self.wake(&mut side.watch, hash);
             return false;
         }
         side.arena.remove(slot);

@@ -232,6 +232,24 @@ fn what_forget_voided_is_swept_at_its_own_expiry() {
     assert!(inspected.entry().attempts.is_empty() && inspected.entry().forgotten > Stamp::ZERO);
 }
 
+/// A duplicate waited for a key that had once been forgotten. Its holder's claim died of age; the FORGET outlived it, so
+/// that the record stayed and the sweep woke nobody. Found by the simulator (seed 5858).
+#[test]
+fn a_parked_duplicate_is_woken_when_all_but_a_forget_dies() {
+    let store = store(1);
+    assert_eq!(run(&store, Request::Forget { key: b"k" }, T0).0, "FORGOTTEN");
+    let short = Claim { key: b"k", lease_ms: Some(100), retention_ms: Some(2_000), ..Claim::default() };
+    let _ = run(&store, Request::Claim(short), T0 + 1);
+    let waiting = Request::Claim(Claim { key: b"k", claimant: b"b", wait_ms: 500, ..Claim::default() });
+    let ran = store.run(&waiting, T0 + 50, Some(7), &mut Scratch::default(), |_| panic!("it parks"));
+    assert_eq!(ran, Ok(Ran::Parked));
+    for shard in 0..store.shards() {
+        assert_eq!(store.sweep(shard, T0 + 2_502), 0, "the FORGET stays");
+    }
+    assert_eq!(store.take_woken(), [7]);
+    assert_eq!(run(&store, waiting, T0 + 2_502).0, "GRANTED");
+}
+
 #[test]
 fn a_scan_meets_every_key_once_whatever_the_page() {
     let store = store(1);
