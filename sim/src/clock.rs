@@ -22,6 +22,8 @@ pub enum Step {
     Calm,
     /// Up to the bound: the region may have to refuse claims (S2).
     Edge,
+    /// As far behind as the bound allows, as after a power loss.
+    Behind,
     /// Beyond it, for a while: peers must stall the link.
     Beyond,
 }
@@ -36,10 +38,13 @@ impl WallClock {
     pub fn step(&mut self, step: Step, max_drift_ms: u64, dice: &mut Dice) -> i64 {
         let reach = match step {
             Step::Calm => max_drift_ms * 38 / 100,
-            Step::Edge => max_drift_ms / 2,
+            Step::Edge | Step::Behind => max_drift_ms / 2,
             Step::Beyond => max_drift_ms * 3,
         };
         let mut skew_ms = dice.below(2 * reach + 1) as i64 - reach as i64;
+        if step == Step::Behind {
+            skew_ms = -(reach as i64);
+        }
         if step == Step::Beyond {
             skew_ms += max_drift_ms as i64 * if skew_ms < 0 { -2 } else { 2 };
         }

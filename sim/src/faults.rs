@@ -165,7 +165,18 @@ fn crash(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64
 }
 
 fn power_loss(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
-    faults.push((at_us, Fault::PowerLoss(one(scenario, dice), dice.heavy(400_000))));
+    let region = one(scenario, dice);
+    if scenario.menu.steps && dice.chance(500) {
+        // With much that is not synced; and it comes back soon, its clock behind until that is set.
+        let off_us = at_us + dice.between(50_000, 300_000);
+        faults.push((at_us, Fault::SlowDisk(region, 200)));
+        faults.push((off_us, Fault::SlowDisk(region, 1)));
+        faults.push((off_us, Fault::PowerLoss(region, dice.heavy(15_000))));
+        faults.push((off_us + 1, Fault::Clock(region, Step::Behind)));
+        faults.push((off_us + dice.heavy(300_000), Fault::Clock(region, Step::Calm)));
+        return;
+    }
+    faults.push((at_us, Fault::PowerLoss(region, dice.heavy(400_000))));
 }
 
 fn disk_loss(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {

@@ -31,6 +31,8 @@ pub const TWICE_EVERY: u64 = 20;
 pub const CANARY_SEEDS_MAX: u64 = 2_000;
 /// Runs that shrinking one failure may take: seconds.
 pub const SHRINK_RUNS_MAX: u64 = 3_000;
+/// For so long after a start peers that were not reached are waited for, virtual microseconds (S7).
+pub const REACH_WAIT_US: u64 = 500_000;
 /// Threads a swarm may use.
 pub const JOBS_MAX: usize = 256;
 /// Failing seeds that a swarm describes in full.

@@ -30,6 +30,7 @@ use crdt::store::{Ran, Release, Scratch, Store, StoreConfig};
 use crdt::token::{TOKEN_TEXT_BYTES, Token};
 
 use crate::disk::Disk;
+use crate::limits;
 use crate::oracle::agreement::ConflictFact;
 use crate::oracle::ask::{Answer, Ask, TokenFact};
 use crate::oracle::facts::{Key, Lsn, Millis, View};
@@ -172,7 +173,7 @@ impl Replica {
             membership: epoch_of(step),
             epoch: recovered.header.epoch,
             catch_up_wait_ms: 2_000,
-            reach_wait_ms: 500,
+            reach_wait_ms: limits::REACH_WAIT_US / 1000,
             alone: false,
             pace: pace(scenario),
         };
@@ -195,6 +196,17 @@ impl Replica {
     /// The region's `now` (S2), Unix ms.
     pub fn now(&self, wall: Millis) -> Millis {
         self.store.now_ms(wall)
+    }
+
+    /// Its clock's last stamp, Unix ms.
+    pub fn clock_ms(&self) -> Millis {
+        self.store.clock().last().ms()
+    }
+
+    /// Peers of which this life has not heard a byte, by index.
+    pub fn unheard(&self) -> Vec<usize> {
+        let views = self.node.peers(&self.store).into_iter();
+        views.filter(|view| view.bytes_in == 0).map(|view| region_index(view.region)).collect()
     }
 
     /// The region refuses claims because of its clock.

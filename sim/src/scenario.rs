@@ -232,6 +232,8 @@ impl Scenario {
             (self.steps, self.newcomers) = membership::draw(self.regions, self.storm_us, &mut dice);
         }
         if self.menu == Menu::default() {
+            // At the daemons' own pace nothing is to be found in it; what never sees each other must be brought around.
+            self.unhurried = self.severed.is_none() && self.steps.is_empty();
             return self;
         }
         if dice.chance(250) {

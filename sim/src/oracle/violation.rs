@@ -65,6 +65,9 @@ pub mod clause {
     pub const INV_12: &str = "Nothing dies before its retention or comes back after it, within `max_drift`.";
     /// Sums.
     pub const INV_13: &str = "The digest equals one recomputed from the map, at any instant.";
+    /// Bounds.
+    pub const INV_14: &str =
+        "Memory, queues and log stay within their declared bounds with a peer away for ever.";
     /// Numbers.
     pub const INV_16: &str = "No incarnation, log epoch or sequence is ever reused.";
     /// Liveness.
@@ -73,6 +76,19 @@ pub mod clause {
     pub const INV_18: &str = "The same seed gives the same trace, byte for byte.";
     /// Membership.
     pub const S5: &str = "Membership has an epoch; acknowledgements count within one epoch; an epoch adds or removes one region.";
+    /// Foreign stamps.
+    pub const S2: &str = "Every stamp in a frame, relayed ones too, is checked against our wall clock; a frame that runs \
+                          further ahead stalls its link, and our clock does not move.";
+    /// Waiting duplicates.
+    pub const S4_1: &str = "with `wait`, parks until it settles, is released or the wait ends";
+    /// Starts of lives that lack data.
+    pub const S6_LACK: &str =
+        "A start after which synced data may be incomplete grants nothing before it has caught up.";
+    /// Starts.
+    pub const S7_READY: &str = "After a start, claims answer UNAVAILABLE `catching_up` until the region has caught up with \
+                                each peer it reaches.";
+    /// Comparisons.
+    pub const S7_REPAIRS: &str = "In a healthy steady state it repairs nothing.";
     /// Bounds of memory and quotas.
     pub const S6: &str = "Memory or quota bound reached: claims are refused. Nothing live is ever evicted.";
     /// The answers of S4, which the invariants presuppose.

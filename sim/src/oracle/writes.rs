@@ -63,11 +63,14 @@ fn attempt_allowed(decision: &Decision, attempt: &AttemptFact) -> bool {
         }
         (Ask::Renew { token, .. }, Answer::Renewed { lease_until }, Some(old)) => {
             attempt.claim == token.claim
+                && attempt.claim.region == decision.region
                 && *attempt == AttemptFact { lease_until: *lease_until, ..old.clone() }
                 && *lease_until <= attempt.expires_at
         }
         (Ask::Release { token }, Answer::Released, Some(old)) => {
-            attempt.claim == token.claim && *attempt == AttemptFact { phase: attempt.phase, ..old.clone() }
+            attempt.claim == token.claim
+                && attempt.claim.region == decision.region
+                && *attempt == AttemptFact { phase: attempt.phase, ..old.clone() }
         }
         _ => false,
     }

@@ -22,6 +22,8 @@ const CLIENT_LOSS: u64 = 15;
 pub(super) struct Parked {
     job: usize,
     sent: Sent,
+    /// It has been told that its key has changed, and is about to look again.
+    pub(super) woken: bool,
 }
 
 impl World {
@@ -103,11 +105,14 @@ impl World {
         if site.life != life {
             return Ok(());
         }
-        let Some(Parked { job, sent }) = site.parked.remove(&ticket) else { return Ok(()) };
+        let Some(Parked { job, sent, woken }) = site.parked.remove(&ticket) else { return Ok(()) };
         if let Some(replica) = &site.replica
             && over
         {
             replica.unpark(&self.scenario.keys[sent.key], ticket);
+        }
+        if over && !woken {
+            self.check_wait(at, sent.key)?;
         }
         self.decide(job, ticket, &sent, (!over).then_some(ticket))?;
         if !over && !self.sites[at].parked.contains_key(&ticket) {
@@ -118,7 +123,7 @@ impl World {
 
     fn park(&mut self, job: usize, request: u64, sent: &Sent) {
         let (at, at_us) = (sent.region, self.now_us());
-        self.sites[at].parked.insert(request, Parked { job, sent: sent.clone() });
+        self.sites[at].parked.insert(request, Parked { job, sent: sent.clone(), woken: false });
         self.trace.event(at_us, "park", &[at as u64, job as u64, sent.key as u64, request]);
         self.story.note(at_us, at, What::Parked { job: job as u64, key: sent.key, request });
     }
@@ -173,6 +178,8 @@ impl World {
         self.story.decided(&decision, job, request);
         let receipt = self.oracle.decided(&decision)?;
         self.check_bounds(at, &decision)?;
+        self.check_ready(at, &decision)?;
+        self.note_touched(at, &decision);
         self.note_goals(&decision);
         self.sample(&decision);
         let token = granted.map(|(token, fact)| {

@@ -291,10 +291,13 @@ impl World {
         let wall = site.wall(now_us);
         site.death_ms(now_us);
         let Some(replica) = site.replica.as_mut() else { return Ok(()) };
+        let stood_ms = replica.clock_ms();
         let result = replica.frame(from, session, bytes, wall);
+        let stands_ms = replica.clock_ms();
         self.trace.event(now_us, "frame", &[from as u64, to as u64, session, u64::from(result.is_err())]);
         self.story.arrived(now_us, (from, to), bytes, result.as_ref().err().map(|error| error as _));
         self.trace.remark(|| describe(bytes));
+        self.check_clock((from, to), (stood_ms, stands_ms), wall)?;
         if let Err(error) = result {
             self.trace.remark(|| error.to_string());
             let apart = apart && matches!(error, FrameError::Membership(_));

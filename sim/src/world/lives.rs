@@ -62,6 +62,7 @@ impl World {
         if !site.born && !is_member || site.replica.is_none() && death == Death::Process {
             return;
         }
+        site.note_lack();
         let lived = site.replica.take().is_some();
         site.life += 1;
         let life = site.life;
@@ -252,7 +253,9 @@ impl World {
         let incarnation = started.replica.incarnation();
         let (region, life_id) = (site.region(), (incarnation, site.epoch));
         site.replica = Some(started.replica);
-        match site.crash.take() {
+        let crash = site.crash.take();
+        site.watch.begin(now_us, site.step, first || crash.is_some_and(|crash| crash.wiped));
+        match crash {
             Some(Crash { wiped: true, .. }) => self.oracle.wiped(region),
             Some(Crash { kept, process_only, .. }) => self.oracle.crashed(region, kept, process_only),
             None => {}

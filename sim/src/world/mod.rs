@@ -20,6 +20,7 @@ mod log;
 mod members;
 mod reserve;
 mod site;
+mod watch;
 
 pub use ending::Trouble;
 
@@ -332,6 +333,7 @@ impl World {
 
     fn step_clock(&mut self, site: usize, step: ClockStep) {
         let (now_us, max_drift_ms) = (self.now_us(), self.scenario.max_drift_ms);
+        self.sites[site].watch.started_us = None;
         // Keyed by when: another step more or less changes nothing for this one.
         let mut dice = Dice::new(self.scenario.seed, Stream::Clock, (now_us << 8) | site as u64);
         let change_ms = self.sites[site].clock.step(step, max_drift_ms, &mut dice);

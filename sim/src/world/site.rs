@@ -15,6 +15,7 @@ use super::clients::Parked;
 use super::covering::Covering;
 use super::lives::{Crash, Death};
 use super::log::{Log, UnderWay};
+use super::watch::Watch;
 use super::{Event, Held, World};
 use crate::clock::WallClock;
 use crate::disk::{Disk, Fail, Mark};
@@ -82,6 +83,8 @@ pub(super) struct Site {
     pub(super) writing: bool,
     pub(super) syncing: bool,
     pub(super) sync_wanted: bool,
+    /// What has been seen of this life.
+    pub(super) watch: Watch,
 }
 
 impl Site {
@@ -119,6 +122,7 @@ impl Site {
             writing: false,
             syncing: false,
             sync_wanted: false,
+            watch: Watch::default(),
         }
     }
 
@@ -203,6 +207,9 @@ impl World {
         let site = &mut self.sites[at];
         let Some(replica) = site.replica.as_mut() else { return Ok(()) };
         for ticket in replica.take_woken() {
+            if let Some(parked) = site.parked.get_mut(&ticket) {
+                parked.woken = true;
+            }
             self.heap.after(10, Event::Wake { site: at, life, ticket, over: false });
         }
         while let Some(request) = self.sites[at].replica.as_mut().and_then(Replica::poll_read) {
@@ -439,6 +446,7 @@ impl World {
         self.check_memberships(at)?;
         let key = self.dice.below(self.scenario.keys.len() as u64) as usize;
         self.look(at, key)?;
+        self.watch_tick(at, key)?;
         self.copy(at, key);
         self.heap.after(100_000, Event::Tick { site: at, life });
         if let Err(fail) = self.chores(at) {
