@@ -41,11 +41,63 @@ pub enum Bug {
     LinksAnyMembership,
     /// A change of membership is not told over live links.
     MembershipNotTold,
+    /// A peer's cursor is kept before what it brought is merged, or refused.
+    CursorBeforeEntry,
+    /// Damage in a log's end is always taken for a torn tail.
+    DamageTakenForTear,
+    /// Records of the log are read without a look at their checksums.
+    ChecksumNotChecked,
+    /// A region that finds no data begins its first life, whatever it lived before.
+    IncarnationFromOne,
+    /// A start after a power loss forgets up to where stamps may have been issued and lost.
+    FloorForgotten,
+    /// Stamps that run too far ahead of the wall clock are merged.
+    AheadStampsMerged,
+    /// Parts die at their expiry, without the margin between clocks.
+    DiesWithoutMargin,
+    /// What a FORGET has voided stays for as long as the FORGET itself.
+    ForgetKeepsTheDead,
+    /// A FORGET is dropped with the last part of its key.
+    ForgetDiesWithKey,
+    /// A claim that a FORGET has voided may still be completed.
+    ForgetIgnoredByHolders,
+    /// A start grants before it has caught up with anybody.
+    ReadyBeforeCaughtUp,
+    /// That a life lacks data is forgotten when it starts a second time.
+    LackForgotten,
+    /// A token's tag is not looked at.
+    TagNotChecked,
+    /// A loser is shown the winner's outcome, whatever its payload.
+    SupersededShowsAnyPayload,
+    /// A renewal is taken in another region than its claim's.
+    RenewsElsewhere,
+    /// A listed loser keeps the winner it was listed with.
+    ConflictKeepsFirstWinner,
+    /// A loser is listed for as long as its key is remembered.
+    ConflictDiesWithKey,
+    /// What a peer brings wakes nobody who waits for it.
+    LostWakeUp,
+    /// Keys that have died stay counted.
+    QuotaCountsTheDead,
+    /// Log that every peer has is deleted although no run covers it.
+    TrimsUncovered,
+    /// A run is deleted when the last state written to it is dead.
+    RunDiesEarly,
+    /// The manifest names runs that are not synced.
+    RunsNotSynced,
+    /// A comparison brings only what the answering region has written itself.
+    RelaysNothing,
+    /// What a retired region wrote is not taken from others.
+    RetiredEntriesRefused,
+    /// A peer's records are acknowledged before the log holds them.
+    AcksBeforeWritten,
+    /// A comparison counts what is still on its way as a difference.
+    ComparesInFlight,
 }
 
 impl Bug {
     /// Every bug, in the order in which they are listed to people.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 43] = [
         Self::TieBreakByArrival,
         Self::JoinForgetsOutcome,
         Self::TakeoverLooksOnlyAtWinner,
@@ -63,6 +115,32 @@ impl Bug {
         Self::FeedEndsEarly,
         Self::LinksAnyMembership,
         Self::MembershipNotTold,
+        Self::CursorBeforeEntry,
+        Self::DamageTakenForTear,
+        Self::ChecksumNotChecked,
+        Self::IncarnationFromOne,
+        Self::FloorForgotten,
+        Self::AheadStampsMerged,
+        Self::DiesWithoutMargin,
+        Self::ForgetKeepsTheDead,
+        Self::ForgetDiesWithKey,
+        Self::ForgetIgnoredByHolders,
+        Self::ReadyBeforeCaughtUp,
+        Self::LackForgotten,
+        Self::TagNotChecked,
+        Self::SupersededShowsAnyPayload,
+        Self::RenewsElsewhere,
+        Self::ConflictKeepsFirstWinner,
+        Self::ConflictDiesWithKey,
+        Self::LostWakeUp,
+        Self::QuotaCountsTheDead,
+        Self::TrimsUncovered,
+        Self::RunDiesEarly,
+        Self::RunsNotSynced,
+        Self::RelaysNothing,
+        Self::RetiredEntriesRefused,
+        Self::AcksBeforeWritten,
+        Self::ComparesInFlight,
     ];
 
     /// The name by which a command line chooses it.
@@ -85,6 +163,32 @@ impl Bug {
             Self::FeedEndsEarly => "feed-ends-early",
             Self::LinksAnyMembership => "links-any-membership",
             Self::MembershipNotTold => "membership-not-told",
+            Self::CursorBeforeEntry => "cursor-before-entry",
+            Self::DamageTakenForTear => "damage-taken-for-tear",
+            Self::ChecksumNotChecked => "checksum-not-checked",
+            Self::IncarnationFromOne => "incarnation-from-one",
+            Self::FloorForgotten => "floor-forgotten",
+            Self::AheadStampsMerged => "ahead-stamps-merged",
+            Self::DiesWithoutMargin => "dies-without-margin",
+            Self::ForgetKeepsTheDead => "forget-keeps-the-dead",
+            Self::ForgetDiesWithKey => "forget-dies-with-its-key",
+            Self::ForgetIgnoredByHolders => "forget-ignored-by-holders",
+            Self::ReadyBeforeCaughtUp => "ready-before-caught-up",
+            Self::LackForgotten => "lack-forgotten",
+            Self::TagNotChecked => "tag-not-checked",
+            Self::SupersededShowsAnyPayload => "superseded-shows-any-payload",
+            Self::RenewsElsewhere => "renews-elsewhere",
+            Self::ConflictKeepsFirstWinner => "conflict-keeps-first-winner",
+            Self::ConflictDiesWithKey => "conflict-dies-with-its-key",
+            Self::LostWakeUp => "lost-wake-up",
+            Self::QuotaCountsTheDead => "quota-counts-the-dead",
+            Self::TrimsUncovered => "trims-uncovered",
+            Self::RunDiesEarly => "run-dies-early",
+            Self::RunsNotSynced => "runs-not-synced",
+            Self::RelaysNothing => "relays-nothing",
+            Self::RetiredEntriesRefused => "retired-entries-refused",
+            Self::AcksBeforeWritten => "acks-before-written",
+            Self::ComparesInFlight => "compares-in-flight",
         }
     }
 }

@@ -60,6 +60,7 @@ impl Conflict {
     /// Joins what is known of one loser.
     pub fn join(&mut self, other: &Self) {
         self.winner = match (self.winner, other.winner) {
+            (Some(ours), Some(_)) if canary::planted(Bug::ConflictKeepsFirstWinner) => Some(ours),
             (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
             (ours, theirs) => ours.or(theirs),
         };
@@ -104,7 +105,11 @@ pub fn losers(key: &[u8], entry: &Entry<'_>, retention_ms: u64) -> Vec<Conflict>
         loser: side(loser),
         winner: winner.map(side),
         compensated: loser.compensated,
-        expires_at: loser.completed.ms().saturating_add(retention_ms),
+        expires_at: if canary::planted(Bug::ConflictDiesWithKey) {
+            loser.expires_at
+        } else {
+            loser.completed.ms().saturating_add(retention_ms)
+        },
     };
     let lost = winner.into_iter().flat_map(|winner| {
         let other = move |o: &&Outcome<'_>| o.claim != winner.claim || o.bytes != winner.bytes;

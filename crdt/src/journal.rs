@@ -14,6 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::canary::{self, Bug};
 use crate::conflict::Conflict;
 use crate::entry::{Bytes, Packed};
 use crate::hash::ClusterKeys;
@@ -329,7 +330,8 @@ impl<'a> Records<'a> {
             return Err(End::Broken);
         }
         let body = &after[..len];
-        if sum([header[0], header[1], header[2], header[3]], body) != u32_at(header, 4) {
+        let sums_up = sum([header[0], header[1], header[2], header[3]], body) == u32_at(header, 4);
+        if !sums_up && !canary::planted(Bug::ChecksumNotChecked) {
             return Err(End::Broken);
         }
         self.at += RECORD_HEADER_BYTES + len;

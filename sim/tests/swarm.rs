@@ -3,6 +3,8 @@
 
 use std::process::Command;
 
+#[cfg(feature = "canary")]
+use sim::limits::CANARY_SEEDS_MAX;
 use sim::progress::Progress;
 use sim::report::Verdict;
 use sim::run::{Options, run};
@@ -71,9 +73,9 @@ fn a_trace_is_written_where_it_was_asked_for() {
 #[test]
 fn every_planted_bug_is_caught() {
     for bug in crdt::canary::Bug::ALL {
-        let plan = Plan { start: 0, seeds: 300, jobs: 2, keep_going: false, canary: Some(bug) };
+        let plan = Plan { start: 0, seeds: CANARY_SEEDS_MAX, jobs: 2, keep_going: false, canary: Some(bug) };
         let report = swarm(plan, &Progress::new(plan.seeds, false));
-        assert!(!report.failures.is_empty(), "{} was not caught in 300 seeds", bug.name());
+        assert!(!report.failures.is_empty(), "{} was not caught in {CANARY_SEEDS_MAX} seeds", bug.name());
         let replay = report.failures[0].replay_command();
         assert!(replay.contains(bug.name()) && replay.contains("--seed"), "{replay}");
     }

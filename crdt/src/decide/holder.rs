@@ -1,6 +1,7 @@
 //! COMPLETE, RENEW, RELEASE (S4.2–S4.4): what a holder may still do, judged by its token.
 
 use super::{Context, Decision};
+use crate::canary::{self, Bug};
 use crate::conflict::{self, Conflict, ConflictId};
 use crate::entry::{Attempt, Entry, Outcome, Phase, Winner};
 use crate::ids::RegionId;
@@ -57,7 +58,8 @@ fn completion_reply<'e>(entry: &Entry<'e>, outcome: &Outcome<'e>) -> Reply<'e> {
     if let Winner::Settled(winner) = entry.winner()
         && (winner.claim != outcome.claim || winner.bytes != outcome.bytes)
     {
-        let same = winner.fingerprint == outcome.fingerprint;
+        let any = canary::planted(Bug::SupersededShowsAnyPayload);
+        let same = winner.fingerprint == outcome.fingerprint || any;
         return Reply::Superseded {
             outcome: same.then_some(winner.bytes),
             completed_at: Some(winner.completed.ms()),
@@ -96,7 +98,7 @@ pub(super) fn renew<'e>(
     }
     match entry.winner() {
         Winner::Held(winner) if winner.id == token.id && context.now_ms <= winner.lease_until => {
-            if token.id.region != context.region {
+            if token.id.region != context.region && !canary::planted(Bug::RenewsElsewhere) {
                 return elsewhere();
             }
             let lease_ms = lease_ms.unwrap_or(context.policy.lease_ms);
@@ -138,9 +140,9 @@ pub(super) fn release<'e>(
 
 /// S4.2 STALE: a bad tag, a claim past its expiry, or one voided by FORGET.
 fn stale<'e>(entry: &Entry<'e>, key: &[u8], token: &Token, context: &Context<'_>) -> Option<Decision<'e>> {
-    let reason = if !token.verify(context.keys, key) {
+    let reason = if !token.verify(context.keys, key) && !canary::planted(Bug::TagNotChecked) {
         StaleReason::BadTag
-    } else if token.id.stamp <= entry.forgotten {
+    } else if token.id.stamp <= entry.forgotten && !canary::planted(Bug::ForgetIgnoredByHolders) {
         StaleReason::Forgotten
     } else if context.now_ms > token.expires_at || entry.newest_claim_ms() >= token.expires_at {
         // A claim made after its expiry says the same as the clock: its outcome could never count (S3).
@@ -180,8 +182,9 @@ fn superseded<'e>(winner: &Winner<'_, 'e>, token: &Token) -> Reply<'e> {
 
 /// With the outcome if the fingerprints are equal (S4.2, INV-11).
 fn superseded_by<'e>(outcome: &Outcome<'e>, token: &Token) -> Reply<'e> {
+    let any = canary::planted(Bug::SupersededShowsAnyPayload);
     Reply::Superseded {
-        outcome: (outcome.fingerprint == token.fingerprint).then_some(outcome.bytes),
+        outcome: (outcome.fingerprint == token.fingerprint || any).then_some(outcome.bytes),
         completed_at: Some(outcome.completed.ms()),
         winner: Some(outcome.claim),
         region: Some::<RegionId>(outcome.region),

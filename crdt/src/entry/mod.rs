@@ -195,6 +195,7 @@ impl<'a> Entry<'a> {
     /// Takes out what is dead at `now` (S3 Expiry): past its expiry by more than `max_drift_ms` *and*
     /// superseded, void, or in an entry of which every part is so past.
     pub fn drop_dead(&mut self, now_ms: u64, max_drift_ms: u64) {
+        let max_drift_ms = if canary::planted(Bug::DiesWithoutMargin) { 0 } else { max_drift_ms };
         let past = |expires_at: u64| now_ms > expires_at.saturating_add(max_drift_ms);
         if !self.parts().any(|(_, expires_at)| past(expires_at)) && self.forgotten == Stamp::ZERO {
             return;
@@ -207,7 +208,9 @@ impl<'a> Entry<'a> {
         };
         self.attempts.retain(|attempt| !dead(attempt.id, attempt.expires_at));
         self.outcomes.retain(|outcome| !dead(outcome.claim, outcome.expires_at));
-        if past(forgotten.ms().saturating_add(limits::FORGOTTEN_KEPT_MS)) {
+        let bare = self.attempts.is_empty() && self.outcomes.is_empty();
+        let with_its_key = bare && canary::planted(Bug::ForgetDiesWithKey);
+        if past(forgotten.ms().saturating_add(limits::FORGOTTEN_KEPT_MS)) || with_its_key {
             self.forgotten = Stamp::ZERO;
         }
     }
@@ -229,6 +232,9 @@ impl<'a> Entry<'a> {
     /// When there is something to take out, as [`Self::dies_at_ms`]: a FORGET outlives the parts that it
     /// voided, which must not stay for its 90 days.
     pub fn parts_die_at_ms(&self) -> u64 {
+        if canary::planted(Bug::ForgetKeepsTheDead) {
+            return self.dies_at_ms();
+        }
         let parts = self.parts().map(|(_, expires_at)| expires_at).max();
         parts.unwrap_or_else(|| self.dies_at_ms())
     }

@@ -6,7 +6,7 @@ use super::send::hello;
 use super::{FrameError, NodeConfig, NodeMemory, Pacing, clocks, feed, reconcile};
 use crate::canary::{self, Bug};
 use crate::entry::Bytes;
-use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn};
+use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn, RegionId};
 use crate::journal::Record;
 use crate::limits;
 use crate::policy::Durable;
@@ -86,7 +86,12 @@ impl Receiving<'_> {
 
     fn repair(&mut self, peer: &mut Peer, of: &PartOf, bodies: Bodies<'_>) -> Result<(), FrameError> {
         let stalled = peer.link.as_ref().and_then(|link| link.stalled);
-        let merged = self.merge(peer, bodies)?;
+        let merged = if canary::planted(Bug::RetiredEntriesRefused) && self.tells_of_strangers(bodies.clone())
+        {
+            Some(Merged::default())
+        } else {
+            self.merge(peer, bodies)?
+        };
         let Some(link) = &mut peer.link else { return Ok(()) };
         let Some(merged) = merged else {
             // The next comparison finds it again; the log goes on as it did, where it does.
@@ -105,6 +110,19 @@ impl Receiving<'_> {
         }
         self.end_comparison(peer);
         Ok(())
+    }
+
+    /// Whether any of these records is a claim of a region that is no member (for a planted bug).
+    fn tells_of_strangers(&self, mut bodies: Bodies<'_>) -> bool {
+        let own = self.store.config().region;
+        let strange = |region: RegionId| region != own && !self.config.peers.contains(&region);
+        bodies.any(|body| match Record::decode(body) {
+            Ok(Record::Entry(_, read)) => read
+                .entry
+                .unpack()
+                .is_ok_and(|entry| entry.attempts.iter().any(|attempt| strange(attempt.id.region))),
+            _ => false,
+        })
     }
 
     /// A comparison that has come to its end may have brought us to a place in the peer's log.
@@ -272,6 +290,10 @@ impl Receiving<'_> {
         check_advance(peer, prev, last)?;
         let author = Author { region: peer.region, incarnation: last.incarnation };
         let unpacked = stream::unpack(author, bodies)?;
+        if canary::planted(Bug::CursorBeforeEntry) {
+            peer.received = Some(last);
+            let _ = self.log_cursor(peer, last);
+        }
         let Some(merged) = self.merge(peer, Bodies::new(Bytes(&unpacked)))? else { return Ok(()) };
         peer.received = Some(last);
         peer.applied += merged.applied as u64;

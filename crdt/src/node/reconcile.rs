@@ -113,7 +113,8 @@ pub(super) fn tick(peer: &mut Peer, store: &Store, pace: &ComparePace, searches:
     }
     let pause_ms = if comparing.differed { pace.again_ms } else { pace.every_ms };
     if searches && asks && level && comparing.may_begin(pause_ms, wall_ms) {
-        let before_s = wall_ms.saturating_sub(pace.age_ms) / 1000;
+        let age_ms = if canary::planted(Bug::ComparesInFlight) { 0 } else { pace.age_ms };
+        let before_s = wall_ms.saturating_sub(age_ms) / 1000;
         let horizon = Horizon { before_s, alive_ms: wall_ms + pace.alive_ms };
         comparing.begin(store, horizon, None, wall_ms);
     }

@@ -23,6 +23,7 @@ pub use load::{Loaded, Share};
 pub use meta::LogMeta;
 pub use segment::{Scan, SegmentReport, behind_damage, next_whole};
 
+use crate::canary::{self, Bug};
 use crate::conflict::ConflictId;
 use crate::hlc::Stamp;
 use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn, RegionId};
@@ -247,11 +248,13 @@ impl Recovery {
         let incarnation = match self.meta.last {
             Some(last) if !new_incarnation => last.incarnation,
             Some(last) => born.max(Incarnation(last.incarnation.0 + 1)),
+            None if canary::planted(Bug::IncarnationFromOne) => Incarnation(1),
             None => born,
         };
         // Records are counted from 1, also behind a manifest of nothing.
         self.meta.next_lsn = self.meta.next_lsn.max(1);
-        let incomplete = self.meta.incomplete || newborn || renew || config.salvage;
+        let lacked = self.meta.incomplete && !canary::planted(Bug::LackForgotten);
+        let incomplete = lacked || newborn || renew || config.salvage;
         let header = SegmentHeader {
             region: config.store.region,
             incarnation,
@@ -263,6 +266,9 @@ impl Recovery {
             synced_first: !config.acknowledged_unsynced,
         };
         self.meta.open(&header).expect("it begins with the next record");
+        if canary::planted(Bug::FloorForgotten) {
+            self.meta.floor_ms = 0;
+        }
         // Stamps up to the floor may have been issued and lost (S2), in this start's eyes or in an earlier
         // one's that ended before it had issued any itself.
         self.store.clock().observe(Stamp::from_parts(self.meta.floor_ms, 0));

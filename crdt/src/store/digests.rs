@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::run::unpack;
 use super::{Release, Store, lock};
+use crate::canary::{self, Bug};
 use crate::conflict::{Conflict, ConflictId};
 use crate::digest::{Bucket, Cells, Horizon, Part, Sum};
 use crate::entry::Entry;
 use crate::hash::KeyHash;
+use crate::hlc::Stamp;
 use crate::journal::{self, Origin, Record};
 use crate::store::state::for_each_part;
 use crate::wire::push_body;
@@ -172,6 +174,12 @@ impl Store {
         let Some(slot) = self.index.get(&item.hash) else { return Release::default() };
         let side = self.side(item.hash);
         let mut body = Vec::new();
+        if canary::planted(Bug::RelaysNothing) {
+            let (_, entry) = unpack(side.arena.get(*slot));
+            if entry.newest_stamp_of(self.config.region) == Stamp::ZERO {
+                return Release::default();
+            }
+        }
         for_each_part(side.arena.get(*slot), |part| {
             body.clear();
             body.push(journal::entry_kind(Origin::Merged));

@@ -5,6 +5,7 @@ use dashmap::Entry as IndexEntry;
 
 use super::run::{pack, unpack};
 use super::{Store, lock};
+use crate::canary::{self, Bug};
 use crate::hash::KeyHash;
 use crate::limits;
 
@@ -21,7 +22,8 @@ impl Store {
         if shard == 0 {
             self.sweep_conflicts(now_ms);
         }
-        let past = |dies_at_ms: u64| now_ms > dies_at_ms.saturating_add(self.config.max_drift_ms);
+        let drift_ms = if canary::planted(Bug::DiesWithoutMargin) { 0 } else { self.config.max_drift_ms };
+        let past = |dies_at_ms: u64| now_ms > dies_at_ms.saturating_add(drift_ms);
         let dead: Vec<KeyHash> = lock(&self.sides[shard])
             .arena
             .records()
@@ -83,7 +85,8 @@ impl Store {
             return false;
         }
         side.arena.remove(slot);
-        self.account(side, before, -1, used);
+        let gone = if canary::planted(Bug::QuotaCountsTheDead) { 0 } else { -1 };
+        self.account(side, before, gone, used);
         self.wake(&mut side.watch, hash);
         occupied.remove();
         true
