@@ -13,6 +13,7 @@ pub mod cli;
 pub mod clock;
 pub mod describe;
 pub mod disk;
+pub mod exhaustive;
 pub mod faults;
 pub mod goals;
 pub mod heap;

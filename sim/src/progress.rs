@@ -17,13 +17,19 @@ pub struct Progress {
 impl Progress {
     /// Of `seeds` seeds; shown only where standard error is a terminal and `show` says so.
     pub fn new(seeds: u64, show: bool) -> Self {
+        Self::counting("seeds", seeds, show)
+    }
+
+    /// Of so many `things` at most; shown likewise.
+    pub fn counting(things: &str, total: u64, show: bool) -> Self {
         let target = if show && std::io::stderr().is_terminal() {
             ProgressDrawTarget::stderr()
         } else {
             ProgressDrawTarget::hidden()
         };
-        let bar = ProgressBar::with_draw_target(Some(seeds), target);
-        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {per_sec}, {eta} left {msg}");
+        let bar = ProgressBar::with_draw_target(Some(total), target);
+        let template = format!("{{bar:40}} {{pos}}/{{len}} {things}, {{per_sec}}, {{eta}} left {{msg}}");
+        let style = ProgressStyle::with_template(&template);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         Self { bar, started: now() }
     }
@@ -39,6 +45,11 @@ impl Progress {
     /// Real milliseconds since the beginning; takes the bar away.
     pub fn elapsed_ms(&self) -> u64 {
         self.bar.finish_and_clear();
+        self.so_far_ms()
+    }
+
+    /// Real milliseconds so far.
+    pub fn so_far_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }

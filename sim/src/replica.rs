@@ -489,6 +489,14 @@ pub fn said(bytes: &[u8]) -> Said {
     }
 }
 
+/// The records of a frame that brings some; else nothing.
+pub fn record_bytes(bytes: &[u8]) -> &[u8] {
+    match crdt::wire::Frame::decode(bytes) {
+        Ok(crdt::wire::Frame::Records { bodies, .. }) => bodies.0,
+        _ => &[],
+    }
+}
+
 /// What a frame says, in a few words, for a trace.
 pub fn describe(bytes: &[u8]) -> String {
     use crdt::wire::Frame;

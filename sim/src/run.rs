@@ -47,13 +47,13 @@ impl RunReport {
 }
 
 #[cfg(feature = "canary")]
-fn plant(bug: Option<Bug>) {
+pub(crate) fn plant(bug: Option<Bug>) {
     crdt::canary::plant(bug);
 }
 
 /// Without the feature nothing can be planted; the command line has refused to try.
 #[cfg(not(feature = "canary"))]
-const fn plant(_bug: Option<Bug>) {}
+pub(crate) const fn plant(_bug: Option<Bug>) {}
 
 /// Runs `seed` from beginning to end.
 pub fn run(seed: u64, options: Options) -> RunReport {

@@ -8,7 +8,7 @@
 
 use crate::membership::{self, Step};
 use crate::network::{Rate, Spread, Weather};
-use crate::pattern::{Group, Pattern, Spell};
+use crate::pattern::{Group, Pattern, Shape, Spell};
 use crate::random::{Dice, HEAVY_TIMES_MAX, Stream};
 
 /// One namespace of the run; durations in milliseconds.
@@ -212,6 +212,22 @@ impl Scenario {
             newcomers: 0,
             unhurried: true,
         }
+    }
+
+    /// Near regions without any fault, in which nothing expires: for [`crate::exhaustive`].
+    pub fn small(regions: usize, keys: usize) -> Self {
+        let mut scenario = Self::of_pattern(
+            0,
+            regions,
+            Pattern::steady(Shape::OneWay(Group::default(), Group::default())),
+            (0, 0),
+        );
+        scenario.namespace_of = vec![0; keys];
+        scenario.keys = (0..keys).map(|n| format!("{}:{n}", scenario.namespaces[0].name)).collect();
+        scenario.namespaces.truncate(1);
+        scenario.spells.clear();
+        scenario.ring_bytes = 1024 * 1024;
+        scenario
     }
 
     /// The longest that a frame may be on its way between far regions; 0 where all are near.

@@ -47,6 +47,11 @@ pub fn quiet_panics() {
     }));
 }
 
+/// Runs anything; `Err`: it panicked, and how.
+pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|_| PANIC.with_borrow(Clone::clone))
+}
+
 /// Runs one seed; a panic becomes a verdict.
 pub fn run_caught(seed: u64, options: Options) -> RunReport {
     run_caught_schedule(Schedule::draw(seed), options)
@@ -56,10 +61,10 @@ pub fn run_caught(seed: u64, options: Options) -> RunReport {
 pub fn run_caught_schedule(schedule: Schedule, options: Options) -> RunReport {
     let seed = schedule.scenario.seed;
     let recorder = Recorder::new(options.keep_story, &schedule.scenario);
-    match catch_unwind(AssertUnwindSafe(|| run_recorded(schedule, options, &recorder))) {
+    match caught(|| run_recorded(schedule, options, &recorder)) {
         Ok(report) => RunReport { story: recorder.take(), ..report },
-        Err(_) => RunReport {
-            verdict: Verdict::Panic(PANIC.with_borrow(Clone::clone)),
+        Err(panic) => RunReport {
+            verdict: Verdict::Panic(panic),
             story: recorder.take(),
             ..RunReport::empty(seed, options)
         },

@@ -3,6 +3,7 @@
 //! Must never: exit with a code that `--help` does not name.
 
 mod canary;
+mod exhaustive;
 mod patterns;
 mod shrink;
 mod story;
@@ -21,7 +22,7 @@ Exit codes:
   0   everything held (swarm: and every goal was reached; canary: every bug was caught)
   1   an invariant was broken (canary: a planted bug was not caught)
   2   a healed cluster did not converge in bounded virtual time
-  4   the swarm never reached one of its goals
+  4   the swarm never reached one of its goals (exhaustive: a bound was reached first)
   64  the command line was wrong
   70  a panic, or a file that could not be written
 
@@ -33,6 +34,7 @@ Examples:
   onced-sim swarm --seeds 500 --start 10000 --jobs 2 --json
   onced-sim patterns --regions 30
   onced-sim shrink --seed 817
+  onced-sim exhaustive --regions 2 --events 6
   onced-sim canary                      (built with --features canary)";
 
 /// Many onced regions in virtual time, judged by an independent oracle.
@@ -62,6 +64,9 @@ enum Command {
     /// Leaves out of a failing run all that it does not need to fail
     #[command(after_help = shrink::EXAMPLES)]
     Shrink(shrink::ShrinkArgs),
+    /// Looks at every order of a few events in a world of two or three regions
+    #[command(after_help = exhaustive::EXAMPLES)]
+    Exhaustive(exhaustive::ExhaustiveArgs),
     /// Plants each known bug in turn and shows the first seed that catches it
     #[command(after_help = EXITS)]
     Canary(CanaryArgs),
@@ -143,6 +148,7 @@ pub fn main() -> u8 {
         Command::Swarm(args) => swarm_command(&args),
         Command::Patterns(args) => patterns::command(&args),
         Command::Shrink(args) => shrink::command(&args),
+        Command::Exhaustive(args) => exhaustive::command(&args),
         Command::Canary(args) => canary::command(args.json, args.only.as_deref(), jobs(args.jobs)),
     }
 }
