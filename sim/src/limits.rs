@@ -36,9 +36,9 @@ pub const REACH_WAIT_US: u64 = 500_000;
 /// Events of the orders that an exhaustive search looks at, unless told otherwise.
 pub const EXHAUSTIVE_EVENTS: usize = 8;
 /// States that it remembers at most, likewise.
-pub const EXHAUSTIVE_STATES: u64 = 2_000_000;
+pub const EXHAUSTIVE_STATES: u64 = 10_000_000;
 /// Real time that it may take, likewise, seconds.
-pub const EXHAUSTIVE_SECONDS: u64 = 300;
+pub const EXHAUSTIVE_SECONDS: u64 = 3_600;
 /// Threads a swarm may use.
 pub const JOBS_MAX: usize = 256;
 /// Failing seeds that a swarm describes in full.

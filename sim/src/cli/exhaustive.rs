@@ -42,8 +42,8 @@ pub(super) struct ExhaustiveArgs {
     /// How many keys, 1 or 2
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=2))]
     keys: u64,
-    /// How many events an order has at most, 1 to 12
-    #[arg(long, default_value_t = limits::EXHAUSTIVE_EVENTS as u64, value_parser = clap::value_parser!(u64).range(1..=12))]
+    /// How many events an order has at most, 1 to 10
+    #[arg(long, default_value_t = limits::EXHAUSTIVE_EVENTS as u64, value_parser = clap::value_parser!(u64).range(1..=10))]
     events: u64,
     /// Stops beyond so many states: each takes about 100 bytes of memory
     #[arg(long, default_value_t = limits::EXHAUSTIVE_STATES, value_parser = clap::value_parser!(u64).range(1..))]

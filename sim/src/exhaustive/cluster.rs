@@ -22,6 +22,7 @@ use crate::oracle::agreement::Final;
 use crate::oracle::ask::{Ask, Decision, TokenFact};
 use crate::oracle::facts::{Key, Millis, Region};
 use crate::oracle::violation::{Violation, clause};
+use crate::oracle::winner::{Verdict, winner};
 use crate::replica::{Decided, Said, record_bytes, said};
 use crate::scenario::Scenario;
 
@@ -87,8 +88,6 @@ impl<'s> Cluster<'s> {
         for (a, b) in cluster.pairs() {
             cluster.link(a, b);
         }
-        cluster.settle()?;
-        cluster.tick();
         cluster.settle()?;
         Ok(cluster)
     }
@@ -159,6 +158,29 @@ impl<'s> Cluster<'s> {
         };
         self.settle()?;
         Ok(did)
+    }
+
+    /// Asks for what will write nothing, as it seems, and has each answer judged; returns those that wrote nothing indeed,
+    /// as bits by the alphabet. One that writes, then, is left to a run of its own.
+    pub(super) fn judge_quiet(&mut self, alphabet: &[Event]) -> Result<u64, Violation> {
+        let mut quiet = 0;
+        for (at, event) in alphabet.iter().enumerate() {
+            let Event::Claim { at: region, key } = *event else { continue };
+            let view = self.site_of(region).replica.view(&self.scenario.keys[key]);
+            let stays = match winner(&view) {
+                Verdict::Settled(_) => true,
+                Verdict::Held(attempt) => self.wall <= attempt.lease_until,
+                Verdict::Free => false,
+            };
+            if !stays {
+                continue;
+            }
+            if self.happen(*event)? == Did::Something {
+                break;
+            }
+            quiet |= 1 << at;
+        }
+        Ok(quiet)
     }
 
     fn site(&mut self, at: usize) -> &mut Site {

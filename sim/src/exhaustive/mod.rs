@@ -8,7 +8,8 @@
 //! Every state is also an end: all links are healed, all frames delivered, and the oracle judges what the regions hold
 //! (INV-2, INV-3, INV-5, INV-7). On the way it judges every answer (S4, INV-4, INV-8 to INV-11, INV-16).
 //!
-//! A request that writes nothing is judged and not continued from: it leaves a tick of its clock and nothing else.
+//! A request that writes nothing is judged and not continued from: it leaves a tick of its clock and nothing else. Claims
+//! of which that is plain beforehand are judged within the run that found the state.
 //!
 //! Rejected: partial-order reduction (sound only without the merging of states, which saves more here).
 //!
@@ -103,21 +104,41 @@ pub struct Found {
     pub elapsed_ms: u64,
 }
 
-/// Events by their number in the alphabet.
-type Path = Vec<u8>;
+/// Bits of a letter's number in a path.
+const LETTER_BITS: usize = 6;
+
+/// Events by their number in the alphabet, the first one uppermost; small, because there are millions.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+struct Path(u64);
 
 /// A state to continue from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Node {
     path: Path,
     /// Bits by the alphabet.
     enabled: u64,
-    orders: u128,
+    /// Requests that write nothing here: judged already.
+    quiet: u64,
+    orders: u64,
+}
+
+impl Path {
+    const fn with(self, letter: u8) -> Self {
+        Self(self.0 << LETTER_BITS | letter as u64)
+    }
+
+    /// The last `len` events.
+    fn events(self, len: usize, alphabet: &[Event]) -> Vec<Event> {
+        let letter = |at: usize| self.0 >> (LETTER_BITS * (len - 1 - at)) & ((1 << LETTER_BITS) - 1);
+        (0..len).map(|at| alphabet[letter(at) as usize]).collect()
+    }
 }
 
 /// What the threads of one layer share.
 struct Shared<'s> {
     search: &'s Search,
+    /// Events of its orders.
+    events: usize,
     alphabet: &'s [Event],
     scenario: &'s Scenario,
     progress: &'s Progress,
@@ -135,8 +156,8 @@ pub fn search(search: Search, progress: &Progress) -> Found {
     let (scenario, alphabet) = (scenario(search.size), alphabet(search.size));
     let (mut known, mut layers) = (BTreeSet::new(), Vec::new());
     let (mut states, mut runs, mut ended) = (1, 0, Ended::Covered);
-    let first = Node { path: Path::new(), enabled: 0, orders: 1 };
-    let mut frontier = match caught(|| first_node(&search, &scenario, &alphabet, first.clone())) {
+    let first = Node { path: Path::default(), enabled: 0, quiet: 0, orders: 1 };
+    let mut frontier = match caught(|| first_node(&search, &scenario, &alphabet, first)) {
         Ok(Ok((state, node))) => {
             known.insert(state);
             vec![node]
@@ -154,7 +175,7 @@ pub fn search(search: Search, progress: &Progress) -> Found {
         if ended != Ended::Covered {
             break;
         }
-        let shared = Shared::new(&search, &alphabet, &scenario, progress, &known);
+        let shared = Shared::new((&search, events), &alphabet, &scenario, progress, &known);
         std::thread::scope(|scope| {
             for _ in 0..search.jobs {
                 scope.spawn(|| shared.work(&frontier));
@@ -168,7 +189,7 @@ pub fn search(search: Search, progress: &Progress) -> Found {
             ended = found;
             break;
         }
-        let orders = new.values().map(|node| node.orders).sum();
+        let orders = new.values().map(|node| u128::from(node.orders)).sum();
         layers.push(Layer { events, states: new.len() as u64, runs: layer_runs, orders });
         known.extend(new.keys());
         frontier = new.into_values().collect();
@@ -209,7 +230,7 @@ fn into<T>(mutex: Mutex<T>) -> T {
 
 impl<'s> Shared<'s> {
     const fn new(
-        search: &'s Search,
+        (search, events): (&'s Search, usize),
         alphabet: &'s [Event],
         scenario: &'s Scenario,
         progress: &'s Progress,
@@ -217,6 +238,7 @@ impl<'s> Shared<'s> {
     ) -> Self {
         Self {
             search,
+            events,
             alphabet,
             scenario,
             progress,
@@ -235,14 +257,14 @@ impl<'s> Shared<'s> {
         while !self.stop.load(Ordering::Relaxed) {
             let at = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(node) = frontier.get(at) else { return };
-            for letter in (0..self.alphabet.len() as u8).filter(|letter| node.enabled & 1 << letter != 0) {
-                let mut path = node.path.clone();
-                path.push(letter);
-                let events = || path.iter().map(|letter| self.alphabet[usize::from(*letter)]).collect();
-                match caught(|| self.run(&path, node.orders)) {
+            let letters = node.enabled & !node.quiet;
+            for letter in (0..self.alphabet.len() as u8).filter(|letter| letters & 1 << letter != 0) {
+                let path = node.path.with(letter);
+                let events = path.events(self.events, self.alphabet);
+                match caught(|| self.run(path, &events, node.orders)) {
                     Ok(Ok(())) => {}
-                    Ok(Err(violation)) => return self.end(Ended::Broken(events(), violation)),
-                    Err(panic) => return self.end(Ended::Panicked(events(), panic)),
+                    Ok(Err(violation)) => return self.end(Ended::Broken(events, violation)),
+                    Err(panic) => return self.end(Ended::Panicked(events, panic)),
                 }
             }
             if let Some(bound) = self.bound_reached() {
@@ -268,12 +290,12 @@ impl<'s> Shared<'s> {
     }
 
     /// Runs a path; where it leads to a state that nobody has met, that is an end to be judged, too.
-    fn run(&self, path: &[u8], orders: u128) -> Result<(), Violation> {
+    fn run(&self, path: Path, events: &[Event], orders: u64) -> Result<(), Violation> {
         self.runs.fetch_add(1, Ordering::Relaxed);
         let mut cluster = Cluster::new(self.scenario, self.search.size)?;
         let mut did = Did::Nothing;
-        for letter in path {
-            did = cluster.happen(self.alphabet[usize::from(*letter)])?;
+        for event in events {
+            did = cluster.happen(*event)?;
         }
         if did == Did::Nothing {
             return Ok(());
@@ -287,15 +309,19 @@ impl<'s> Shared<'s> {
             let mut new = lock(&self.new);
             if let Some(met) = new.get_mut(&state) {
                 met.orders = met.orders.saturating_add(orders);
-                if *path < met.path[..] {
+                if path < met.path {
                     // Whichever thread was first: the same paths are continued. Grants may be numbered otherwise.
-                    (met.path, met.enabled) = (path.to_vec(), enabled);
+                    (met.path, met.enabled) = (path, enabled);
                 }
                 return Ok(());
             }
-            new.insert(state, Node { path: path.to_vec(), enabled, orders });
+            new.insert(state, Node { path, enabled, quiet: 0, orders });
         }
         self.progress.finished(true);
+        let quiet = cluster.judge_quiet(self.alphabet)?;
+        if let Some(node) = lock(&self.new).get_mut(&state) {
+            node.quiet = quiet;
+        }
         cluster.end()
     }
 }
