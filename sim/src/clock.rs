@@ -22,7 +22,7 @@ pub enum Step {
     Calm,
     /// Up to the bound: the region may have to refuse claims (S2).
     Edge,
-    /// As far behind as the bound allows, as after a power loss.
+    /// Behind, beyond the bound: a machine that has lost its power and not been told the time yet.
     Behind,
     /// Beyond it, for a while: peers must stall the link.
     Beyond,
@@ -38,8 +38,8 @@ impl WallClock {
     pub fn step(&mut self, step: Step, max_drift_ms: u64, dice: &mut Dice) -> i64 {
         let reach = match step {
             Step::Calm => max_drift_ms * 38 / 100,
-            Step::Edge | Step::Behind => max_drift_ms / 2,
-            Step::Beyond => max_drift_ms * 3,
+            Step::Edge => max_drift_ms / 2,
+            Step::Beyond | Step::Behind => max_drift_ms * 3,
         };
         let mut skew_ms = dice.below(2 * reach + 1) as i64 - reach as i64;
         if step == Step::Behind {

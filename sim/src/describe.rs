@@ -123,6 +123,7 @@ const fn step_words(step: Step) -> &'static str {
     match step {
         Step::Calm => "within the bound",
         Step::Edge => "to the bound",
+        Step::Behind => "behind, beyond the bound",
         Step::Beyond => "beyond the bound",
     }
 }

@@ -43,7 +43,7 @@ pub struct Menu {
     pub power: bool,
     /// Disks are lost.
     pub disk_loss: bool,
-    /// Wall clocks step within the bound.
+    /// Wall clocks step within the bound; after some power losses they are behind it until they are set.
     pub steps: bool,
     /// Wall clocks step beyond it.
     pub beyond: bool,
