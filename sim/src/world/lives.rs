@@ -79,6 +79,8 @@ impl World {
         crash.kept = crash.kept.min(kept);
         crash.process_only &= death == Death::Process;
         crash.wiped |= death == Death::Disk;
+        // Another crash while it is down brings it back no sooner: an incarnation is numbered by the time of its birth.
+        let down_us = if crash.wiped { down_us.max(limits::REBIRTH_US) } else { down_us };
         self.trace.event(now_us, "crash", &[at as u64, death as u64, crash.kept]);
         self.story.crashed(now_us, at, death.degree());
         match death {
