@@ -115,7 +115,7 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// Regions that come only with one of these; their ids follow.
     pub newcomers: usize,
-    /// Regions compare as seldom as daemons do; else often, so that what no stream brings is found in a short run.
+    /// Regions compare what is as old as daemons do, and as seldom where they are far apart; else often, so that what no stream brings is found in a short run.
     pub unhurried: bool,
 }
 
@@ -248,7 +248,7 @@ impl Scenario {
             (self.steps, self.newcomers) = membership::draw(self.regions, self.storm_us, &mut dice);
         }
         if self.menu == Menu::default() {
-            // At the daemons' own pace nothing is to be found in it; what never sees each other must be brought around.
+            // Nothing is to be found in it by comparing what is old; what never sees each other must be brought around.
             self.unhurried = self.severed.is_none() && self.steps.is_empty();
             return self;
         }
