@@ -26,6 +26,8 @@ pub enum Step {
     Behind,
     /// Beyond it, for a while: peers must stall the link.
     Beyond,
+    /// So many milliseconds beyond the true time.
+    To(i64),
 }
 
 impl WallClock {
@@ -40,6 +42,11 @@ impl WallClock {
             Step::Calm => max_drift_ms * 38 / 100,
             Step::Edge => max_drift_ms / 2,
             Step::Beyond | Step::Behind => max_drift_ms * 3,
+            Step::To(skew_ms) => {
+                let change_ms = skew_ms - self.skew_ms;
+                self.skew_ms = skew_ms;
+                return change_ms;
+            }
         };
         let mut skew_ms = dice.below(2 * reach + 1) as i64 - reach as i64;
         if step == Step::Behind {
@@ -78,6 +85,9 @@ mod tests {
             assert!(clock.skew_ms.abs() >= 200 && !clock.is_calm(100));
         }
         assert!(back, "clocks must also step backward");
+        let before_ms = clock.skew_ms;
+        assert_eq!(clock.step(Step::To(-70), 100, &mut dice), -70 - before_ms);
+        assert_eq!(clock.skew_ms, -70);
         assert_eq!(WallClock { skew_ms: -5 }.read(7_000), EPOCH_MS + 2);
     }
 }

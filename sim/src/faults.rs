@@ -56,7 +56,8 @@ pub struct Incident {
 }
 
 impl Incident {
-    fn of(mut faults: Vec<(u64, Fault)>) -> Self {
+    /// What happens together, in any order.
+    pub fn of(mut faults: Vec<(u64, Fault)>) -> Self {
         faults.sort_by_key(|(at_us, _)| *at_us);
         Self { faults }
     }
@@ -74,6 +75,27 @@ impl Incident {
 
 /// All incidents of a run, by when they begin.
 pub fn draw(scenario: &Scenario) -> Vec<Incident> {
+    let mut incidents = draw_menu(scenario);
+    incidents.extend(memberships(scenario));
+    for spell in &scenario.spells {
+        let mut faults = Vec::new();
+        cast(*spell, &mut faults);
+        incidents.push(Incident::of(faults));
+    }
+    incidents.sort_by_key(Incident::at_us);
+    incidents
+}
+
+/// All changes of membership, as operators carry them out.
+pub(crate) fn memberships(scenario: &Scenario) -> Option<Incident> {
+    // One change rests on the one before.
+    let reloads = scenario.steps.iter().flat_map(|step| step.reloads_us.iter().zip(0..));
+    let faults: Vec<_> = reloads.map(|(at_us, region)| (*at_us, Fault::Reload(region))).collect();
+    (!faults.is_empty()).then(|| Incident::of(faults))
+}
+
+/// What the menu asks for, kind by kind.
+pub(crate) fn draw_menu(scenario: &Scenario) -> Vec<Incident> {
     let mut dice = Dice::new(scenario.seed, Stream::Faults, 0);
     let mut incidents = Vec::new();
     let menu = scenario.menu;
@@ -102,18 +124,6 @@ pub fn draw(scenario: &Scenario) -> Vec<Incident> {
             incidents.push(Incident::of(faults));
         }
     }
-    if !scenario.steps.is_empty() {
-        // One change rests on the one before.
-        let reloads = scenario.steps.iter().flat_map(|step| step.reloads_us.iter().zip(0..));
-        incidents
-            .push(Incident::of(reloads.map(|(at_us, region)| (*at_us, Fault::Reload(region))).collect()));
-    }
-    for spell in &scenario.spells {
-        let mut faults = Vec::new();
-        cast(*spell, &mut faults);
-        incidents.push(Incident::of(faults));
-    }
-    incidents.sort_by_key(Incident::at_us);
     incidents
 }
 
@@ -148,7 +158,7 @@ fn one_way(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u
 }
 
 /// Cuts and mends, turn by turn.
-fn cast(spell: Spell, faults: &mut Vec<(u64, Fault)>) {
+pub(crate) fn cast(spell: Spell, faults: &mut Vec<(u64, Fault)>) {
     for (turn, (from_us, until_us)) in (0..).zip(spell.turns()) {
         faults.push((from_us, Fault::Cut(spell.pattern, turn)));
         faults.push((until_us, Fault::Mend(spell.pattern)));

@@ -25,6 +25,8 @@ pub struct Network {
     directions: Vec<Direction>,
     /// By direction: its own delay, microseconds; empty where all have the weather's.
     delays_us: Vec<u64>,
+    /// By direction: its own weather; empty where all have the same.
+    own: Vec<Option<Weather>>,
     /// By direction: a frame waits for room.
     waits: Vec<bool>,
     /// By pair: the number of the session that is up, or 0.
@@ -38,7 +40,7 @@ impl Network {
         let all = regions * regions;
         let directions = (0..all).map(|entity| Direction::new(seed, entity as u64)).collect();
         let (sessions, waits) = (vec![0; all], vec![false; all]);
-        Self { regions, weather, directions, delays_us: Vec::new(), waits, sessions, next_session: 0 }
+        Self { regions, weather, directions, delays_us: Vec::new(), own: Vec::new(), waits, sessions, next_session: 0 }
     }
 
     /// Gives each pair of regions a distance of its own in these bounds, microseconds; the same both ways, and whatever
@@ -56,6 +58,13 @@ impl Network {
         self.delays_us = delays_us;
     }
 
+    /// Gives one direction a weather of its own. Its delay, its spread and its rate stay after the healing.
+    pub fn set_own(&mut self, from: usize, to: usize, weather: Weather) {
+        self.own.resize(self.regions * self.regions, None);
+        let at = self.at(from, to);
+        self.own[at] = Some(weather);
+    }
+
     /// Adds (or takes back) one reason for nothing to pass from `from` to `to`.
     pub fn cut(&mut self, from: usize, to: usize, cut: bool) {
         let at = self.at(from, to);
@@ -65,6 +74,9 @@ impl Network {
     /// Takes back every reason.
     pub fn heal(&mut self, weather: Weather) {
         self.weather = weather;
+        for own in self.own.iter_mut().flatten() {
+            *own = Weather { rate: own.rate, ..Weather::calm(own.delay_us, own.spread) };
+        }
         self.directions.iter_mut().for_each(Direction::heal);
     }
 
@@ -118,13 +130,13 @@ impl Network {
     /// Whether so much waits on the link that it takes no more.
     pub fn is_full(&self, from: usize, to: usize, now_us: u64) -> bool {
         let queued_bytes = |rate| self.directions[self.at(from, to)].queued_bytes(rate, now_us);
-        self.weather.rate.is_some_and(|rate| queued_bytes(rate) >= rate.queue_bytes_max)
+        self.weather_of(from, to).rate.is_some_and(|rate| queued_bytes(rate) >= rate.queue_bytes_max)
     }
 
     /// When a full link has room again, microseconds from now, half its queue being gone; `None` if somebody waits for
     /// that already.
     pub fn room_in_us(&mut self, from: usize, to: usize, now_us: u64) -> Option<u64> {
-        let (at, rate) = (self.at(from, to), self.weather.rate?);
+        let (at, rate) = (self.at(from, to), self.weather_of(from, to).rate?);
         let beyond = self.directions[at].queued_bytes(rate, now_us).saturating_sub(rate.queue_bytes_max / 2);
         let first = !std::mem::replace(&mut self.waits[at], true);
         first.then_some(1 + beyond.saturating_mul(1_000_000) / rate.bytes_per_s.max(1))
@@ -142,6 +154,9 @@ impl Network {
     }
 
     fn weather_of(&self, from: usize, to: usize) -> Weather {
+        if let Some(Some(own)) = self.own.get(self.at(from, to)) {
+            return *own;
+        }
         let delay_us = self.delays_us.get(self.at(from, to)).copied();
         Weather { delay_us: delay_us.unwrap_or(self.weather.delay_us), ..self.weather }
     }
@@ -155,7 +170,7 @@ impl Network {
     /// A delay on the link for something that is no frame: a handshake, an idle timeout's noticing.
     pub fn delay_us(&mut self, from: usize, to: usize, typical_us: u64) -> u64 {
         let at = self.at(from, to);
-        match self.weather.spread {
+        match self.weather_of(from, to).spread {
             Spread::Heavy => self.directions[at].heavy(typical_us),
             Spread::Even(_) => typical_us,
         }
@@ -249,6 +264,17 @@ mod tests {
         assert!(delays.iter().all(|us| (1_000..=300_000).contains(us)));
         assert!(delays.iter().any(|us| *us < 10_000) && delays.iter().any(|us| *us > 290_000));
         assert!(pairs().all(|(a, b)| network.typical_us(a, b) == network.typical_us(b, a)));
+    }
+
+    #[test]
+    fn a_links_own_weather_is_its_own_and_its_delay_outlives_the_healing() {
+        let mut network = Network::new(1, 3, Weather { loss: 0, ..ROUGH });
+        network.set_own(0, 1, Weather { loss: 1000, ..Weather::calm(70_000, Spread::Even(0)) });
+        assert_eq!((network.typical_us(0, 1), network.typical_us(1, 0)), (70_000, 1_000));
+        assert_eq!(network.send(0, 1, 10, 0), Fate::Lost);
+        network.heal(Weather::calm(2_000, Spread::Heavy));
+        assert_eq!(network.send(0, 1, 10, 0), Fate::Arrives(70_000, None));
+        assert_eq!(network.typical_us(1, 0), 2_000);
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub enum Stream {
     Measure = 11,
     /// Who is healed.
     Core = 12,
+    /// What a scenario file leaves to the seed: its ranges.
+    Ranges = 13,
 }
 
 /// A stream of draws of its own.

@@ -6,6 +6,7 @@
 //!
 //! Must never: depend on anything but the seed.
 
+use crate::habits::{Demand, Habits};
 use crate::membership::{self, Step};
 use crate::network::{Rate, Spread, Weather};
 use crate::pattern::{Group, Pattern, Shape, Spell};
@@ -15,7 +16,7 @@ use crate::random::{Dice, HEAVY_TIMES_MAX, Stream};
 #[derive(Clone, Debug)]
 pub struct Namespace {
     /// Stands before the first `:` of its keys.
-    pub name: &'static str,
+    pub name: String,
     /// Default lease.
     pub lease_ms: u64,
     /// Default retention.
@@ -117,6 +118,25 @@ pub struct Scenario {
     pub newcomers: usize,
     /// Regions compare what is as old as daemons do, and as seldom where they are far apart; else often, so that what no stream brings is found in a short run.
     pub unhurried: bool,
+    /// Directions with a weather of their own.
+    pub links: Vec<OwnLink>,
+    /// Typical one-way delay of the others after the healing, microseconds.
+    pub healed_us: u64,
+    /// What services do while they are at a job.
+    pub habits: Habits,
+    /// What they want.
+    pub demand: Demand,
+}
+
+/// One direction with a weather of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OwnLink {
+    /// From which region, by index.
+    pub from: usize,
+    /// To which.
+    pub to: usize,
+    /// What it has instead of the run's; chances that old frames come again are the run's.
+    pub weather: Weather,
 }
 
 impl Scenario {
@@ -158,6 +178,10 @@ impl Scenario {
             steps: Vec::new(),
             newcomers: 0,
             unhurried: false,
+            links: Vec::new(),
+            healed_us: HEALED_US,
+            habits: Habits::NASTY,
+            demand: Demand::NASTY,
         };
         scenario.menu = disk_menu(scenario.menu, &mut dice);
         scenario.rotate_after_ms = *dice.pick(&[300, 1_000, 5_000, 60_000]);
@@ -173,8 +197,8 @@ impl Scenario {
     /// Many regions and one pattern of partitions until the healing, nothing else; a client and a half a region,
     /// links of `distances_us`.
     pub fn of_pattern(seed: u64, regions: usize, pattern: Pattern, distances_us: (u64, u64)) -> Self {
-        let namespace = |name, unknown_on_lease_end, durable| Namespace {
-            name,
+        let namespace = |name: &str, unknown_on_lease_end, durable| Namespace {
+            name: name.to_owned(),
             lease_ms: 400,
             retention_ms: 600_000,
             unknown_on_lease_end,
@@ -211,6 +235,10 @@ impl Scenario {
             steps: Vec::new(),
             newcomers: 0,
             unhurried: true,
+            links: Vec::new(),
+            healed_us: HEALED_US,
+            habits: Habits::NASTY,
+            demand: Demand::NASTY,
         }
     }
 
@@ -233,6 +261,9 @@ impl Scenario {
     /// The longest that a frame may be on its way between far regions; 0 where all are near.
     pub fn trip_us_max(&self) -> u64 {
         let (_, farthest_us) = self.distances_us.unwrap_or_default();
+        let rest_us = if self.healed_us > HEALED_US { self.healed_us } else { 0 };
+        let own_us = self.links.iter().map(|link| link.weather.delay_us).max().unwrap_or_default();
+        let farthest_us = farthest_us.max(rest_us).max(own_us);
         match self.weather.spread {
             Spread::Heavy => HEAVY_TIMES_MAX * farthest_us,
             Spread::Even(spread_us) => farthest_us + spread_us,
@@ -319,10 +350,12 @@ impl Scenario {
 
     /// Links after the healing: short, and as narrow as before.
     pub const fn calm(&self) -> Weather {
-        Weather { rate: self.weather.rate, ..Weather::calm(2_000, self.weather.spread) }
+        Weather { rate: self.weather.rate, ..Weather::calm(self.healed_us, self.weather.spread) }
     }
 }
 
+/// Where nothing else is said, links are so short after the healing, microseconds.
+const HEALED_US: u64 = 2_000;
 /// Keys of a run of one pattern.
 const PATTERN_KEYS: usize = 40;
 /// By how much delays differ in it, microseconds.
@@ -333,7 +366,8 @@ const PATTERN_US: (u64, u64) = (2_000_000, 12_000_000);
 fn namespaces(max_drift_ms: u64, dice: &mut Dice) -> Vec<Namespace> {
     // In some runs every reply waits for the disk: then a power loss keeps the incarnation (S6).
     let all_durable = dice.chance(150);
-    let mut namespace = |name, unknown_on_lease_end, durable: bool, longest_ms| {
+    let mut namespace = |name: &str, unknown_on_lease_end, durable: bool, longest_ms| {
+        let name = name.to_owned();
         let lease_ms = dice.between(50, 600);
         let retention_ms = (lease_ms + 2 * max_drift_ms + dice.between(300, longest_ms)).max(1_000);
         let durable = durable || all_durable;

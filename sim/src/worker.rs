@@ -93,8 +93,8 @@ impl Worker {
             Stage::Completing(holding) => Some(self.complete(holding, scenario)),
             Stage::Releasing(holding) => Some(self.release(holding, scenario)),
             Stage::Asking(ask) => {
-                let region = self.region(300, scenario);
-                Some(self.send(region, ask, None))
+                let region = self.region(scenario.habits.looks_elsewhere, scenario);
+                Some(self.send(region, ask, None, scenario.habits.durable))
             }
             Stage::Done => None,
         }
@@ -104,9 +104,9 @@ impl Worker {
     /// done.
     pub fn hear(&mut self, heard: Heard, scenario: &Scenario) -> Option<u64> {
         match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::Claiming(tries) => self.claimed(tries, heard),
+            Stage::Claiming(tries) => self.claimed(tries, heard, scenario),
             Stage::Working(holding) => self.renewed(holding, &heard, scenario),
-            Stage::Completing(holding) => self.completed(holding, &heard),
+            Stage::Completing(holding) => self.completed(holding, &heard, scenario),
             Stage::Releasing(holding) => {
                 let unsure = matches!(heard, Heard::Nothing | Heard::Answer(Answer::Unavailable { .. }, _));
                 (unsure && holding.tries < 4).then(|| {
@@ -126,15 +126,16 @@ impl Worker {
         }
     }
 
-    fn send(&mut self, region: usize, ask: Ask, token: Option<TokenNumber>) -> Sent {
-        let durable = self.dice.chance(50);
+    fn send(&mut self, region: usize, ask: Ask, token: Option<TokenNumber>, durable: u64) -> Sent {
+        let durable = self.dice.chance(durable);
         Sent { region, key: self.job.key, ask, token, durable }
     }
 
     fn claim(&mut self, tries: u32, scenario: &Scenario) -> Sent {
+        let habits = scenario.habits;
         self.stage = Stage::Claiming(tries + 1);
         let Course::Claim { payload, claimant, lease_ms, .. } = self.job.course else {
-            return self.send(self.job.home, Ask::Get, None);
+            return self.send(self.job.home, Ask::Get, None, scenario.habits.durable);
         };
         let fingerprint = match payload {
             Payload::Unsaid => None,
@@ -146,33 +147,34 @@ impl Worker {
             Claimant::Shared => b"shared".to_vec(),
             Claimant::Own => format!("job-{}", self.job.number).into_bytes(),
         };
-        let wait = if self.dice.chance(200) { self.dice.between(1, 150) } else { 0 };
+        let wait = if self.dice.chance(habits.waits) { self.dice.between(1, 150) } else { 0 };
         let retention = scenario.namespaces[scenario.namespace_of[self.job.key]].retention_ms;
         let ask = Ask::Claim { fingerprint, claimant, lease: lease_ms, retention, wait };
-        let region = self.region(150, scenario);
-        self.send(region, ask, None)
+        let region = self.region(habits.claims_elsewhere, scenario);
+        self.send(region, ask, None, habits.durable)
     }
 
-    fn claimed(&mut self, tries: u32, heard: Heard) -> Option<u64> {
+    fn claimed(&mut self, tries: u32, heard: Heard, scenario: &Scenario) -> Option<u64> {
         match heard {
             Heard::Answer(Answer::Granted { .. }, Some((token, fact))) => {
                 let bytes = format!("result of {}", self.job.number).into_bytes();
-                self.begin_work(Holding { token, fact, bytes, renewals: 0, tries: 0 })
+                let holding = Holding { token, fact, bytes, renewals: 0, tries: 0 };
+                self.begin_work(holding, scenario)
             }
             Heard::Answer(Answer::InProgress | Answer::Unavailable { .. }, _) | Heard::Nothing
-                if tries < 6 =>
+                if tries < scenario.habits.claims_max =>
             {
                 self.stage = Stage::Claiming(tries);
                 let refused = matches!(heard, Heard::Answer(Answer::Unavailable { .. }, _));
-                Some(self.dice.heavy(if refused { REFUSED_US } else { 40_000 }))
+                Some(self.dice.heavy(if refused { REFUSED_US } else { scenario.habits.retry_us }))
             }
             _ => None,
         }
     }
 
-    fn begin_work(&mut self, mut holding: Holding) -> Option<u64> {
+    fn begin_work(&mut self, mut holding: Holding, scenario: &Scenario) -> Option<u64> {
         let Course::Claim { then, lease_ms, .. } = self.job.course else { return None };
-        if self.dice.chance(60) {
+        if self.dice.chance(scenario.habits.forged) {
             holding.fact.forged = true;
         }
         let (stage, sleep_us) = match then {
@@ -198,8 +200,8 @@ impl Worker {
         let lease = scenario.namespaces[scenario.namespace_of[self.job.key]].lease_ms;
         let ask = Ask::Renew { token: holding.fact.clone(), lease };
         self.stage = Stage::Working(holding);
-        let region = self.region(80, scenario);
-        self.send(region, ask, Some(token))
+        let region = self.region(scenario.habits.renews_elsewhere, scenario);
+        self.send(region, ask, Some(token), scenario.habits.durable)
     }
 
     fn renewed(&mut self, holding: Holding, heard: &Heard, scenario: &Scenario) -> Option<u64> {
@@ -215,19 +217,19 @@ impl Worker {
 
     fn complete(&mut self, mut holding: Holding, scenario: &Scenario) -> Sent {
         holding.tries += 1;
-        if holding.tries > 1 && self.dice.chance(60) {
+        if holding.tries > 1 && self.dice.chance(scenario.habits.other_outcome) {
             holding.bytes = format!("another result of {}", self.job.number).into_bytes();
         }
         let token = holding.token;
         let ask = Ask::Complete { token: holding.fact.clone(), bytes: holding.bytes.clone() };
         self.stage = Stage::Completing(holding);
-        let region = self.region(200, scenario);
-        self.send(region, ask, Some(token))
+        let region = self.region(scenario.habits.completes_elsewhere, scenario);
+        self.send(region, ask, Some(token), scenario.habits.durable)
     }
 
-    fn completed(&mut self, holding: Holding, heard: &Heard) -> Option<u64> {
+    fn completed(&mut self, holding: Holding, heard: &Heard, scenario: &Scenario) -> Option<u64> {
         let unsure = matches!(heard, Heard::Nothing | Heard::Answer(Answer::Unavailable { .. }, _));
-        let again = (unsure && holding.tries < 8) || (holding.tries < 3 && self.dice.chance(80));
+        let again = (unsure && holding.tries < 8) || (holding.tries < 3 && self.dice.chance(scenario.habits.completes_again));
         again.then(|| {
             self.stage = Stage::Completing(holding);
             let refused = matches!(heard, Heard::Answer(Answer::Unavailable { .. }, _));
@@ -240,8 +242,8 @@ impl Worker {
         let token = holding.token;
         let ask = Ask::Release { token: holding.fact.clone() };
         self.stage = Stage::Releasing(holding);
-        let region = self.region(80, scenario);
-        self.send(region, ask, Some(token))
+        let region = self.region(scenario.habits.renews_elsewhere, scenario);
+        self.send(region, ask, Some(token), scenario.habits.durable)
     }
 }
 

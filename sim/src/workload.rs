@@ -8,6 +8,7 @@
 //!
 //! Must never: look at the state of the run.
 
+use crate::habits::Demand;
 use crate::random::{Dice, Stream};
 use crate::scenario::Scenario;
 
@@ -85,25 +86,70 @@ pub enum Then {
     ReleaseLate(u64),
 }
 
-/// Typical pause of a service between two jobs, microseconds.
-const PAUSE_US: u64 = 60_000;
+/// By then all regions have started and met, microseconds.
+const STARTED_US: u64 = 300_000;
 /// A zombie comes back after about this, microseconds.
 const ZOMBIE_US: u64 = 500_000;
 
 /// All jobs of a run, by when they begin.
 pub fn draw(scenario: &Scenario) -> Vec<Job> {
     let mut jobs = Vec::new();
+    let keys = Keys::of(scenario);
+    if let Some(rate_per_ks) = scenario.demand.rate_per_ks {
+        at_rate(scenario, rate_per_ks, &keys, &mut jobs);
+        return numbered(jobs);
+    }
     for service in 0..scenario.clients {
         let mut dice = Dice::new(scenario.seed, Stream::Workload, service as u64);
         let home = service % scenario.regions;
         let mut at_us = dice.between(30_000, 300_000);
         while at_us < scenario.storm_us {
-            let key = dice.below(scenario.keys.len() as u64) as usize;
-            let (course, busy_us) = course(scenario, key, &mut dice);
-            jobs.push(Job { number: 0, at_us, home, key, course });
-            at_us += busy_us + dice.heavy(PAUSE_US);
+            let busy_us = ask(scenario, (at_us, home), &keys, &mut dice, &mut jobs);
+            at_us += busy_us + dice.heavy(scenario.demand.pause_us);
         }
     }
+    numbered(jobs)
+}
+
+/// Jobs of all regions, at times that do not depend on how long others take.
+fn at_rate(scenario: &Scenario, rate_per_ks: u64, keys: &Keys, jobs: &mut Vec<Job>) {
+    let mean_us = 1_000_000_000 / rate_per_ks.max(1);
+    for home in 0..scenario.regions {
+        let mut dice = Dice::new(scenario.seed, Stream::Workload, (1 << 32) | home as u64);
+        let apart_us = mean_us * scenario.regions as u64;
+        let mut at_us = STARTED_US + dice.below(apart_us);
+        while at_us < scenario.storm_us {
+            ask(scenario, (at_us, home), keys, &mut dice, jobs);
+            at_us += 1 + dice.below(2 * apart_us);
+        }
+    }
+}
+
+/// One job, and sometimes its like in another region; returns for how long the service is busy, more or less.
+fn ask(
+    scenario: &Scenario,
+    (at_us, home): (u64, usize),
+    keys: &Keys,
+    dice: &mut Dice,
+    jobs: &mut Vec<Job>,
+) -> u64 {
+    let key = keys.pick(dice);
+    let (course, busy_us) = course(scenario, key, dice);
+    let Demand { twins, twin_gap_us: (least_us, most_us), .. } = scenario.demand;
+    if twins > 0 && matches!(course, Course::Claim { .. }) && scenario.regions > 1 && dice.chance(twins) {
+        let other = dice.below(scenario.regions as u64 - 1) as usize;
+        let other = if other >= home { other + 1 } else { other };
+        let later_us = at_us + dice.between(least_us, most_us);
+        if later_us < scenario.storm_us {
+            jobs.push(Job { number: 0, at_us: later_us, home: other, key, course: course.clone() });
+        }
+    }
+    jobs.push(Job { number: 0, at_us, home, key, course });
+    busy_us
+}
+
+/// By when they begin, and numbered so.
+pub(crate) fn numbered(mut jobs: Vec<Job>) -> Vec<Job> {
     jobs.sort_by_key(|job| job.at_us);
     for (number, job) in (0..).zip(&mut jobs) {
         job.number = number;
@@ -111,27 +157,58 @@ pub fn draw(scenario: &Scenario) -> Vec<Job> {
     jobs
 }
 
+/// Which key a job is about.
+struct Keys {
+    count: usize,
+    /// Weights summed up, by rank; empty where all are alike.
+    sums: Vec<u64>,
+}
+
+impl Keys {
+    fn of(scenario: &Scenario) -> Self {
+        let (count, zipf) = (scenario.keys.len(), scenario.demand.zipf);
+        let mut sum = 0;
+        // Rounded far from what a machine's last bit could change.
+        let weigh = |rank: usize| ((1u64 << 30) as f64 / (rank as f64).powf(zipf as f64 / 1000.0)).round() as u64;
+        let mut up_to = |rank| {
+            sum += weigh(rank).max(1);
+            sum
+        };
+        let sums = if zipf > 0 { (1..=count).map(&mut up_to).collect() } else { Vec::new() };
+        Self { count, sums }
+    }
+
+    fn pick(&self, dice: &mut Dice) -> usize {
+        let Some(all) = self.sums.last() else { return dice.below(self.count as u64) as usize };
+        let drawn = dice.below(*all);
+        self.sums.partition_point(|sum| *sum <= drawn)
+    }
+}
+
 /// What is done, and for how long the service is busy with it, more or less.
 fn course(scenario: &Scenario, key: usize, dice: &mut Dice) -> (Course, u64) {
-    match dice.below(100) {
-        0..=8 => return (Course::Get, 0),
-        9 => return (Course::Forget, 0),
-        _ => {}
+    let demand = scenario.demand;
+    let kind = dice.below(1000);
+    if kind < demand.gets {
+        return (Course::Get, 0);
+    }
+    if kind < demand.gets + demand.forgets {
+        return (Course::Forget, 0);
     }
     let namespace = &scenario.namespaces[scenario.namespace_of[key]];
     // A key stands for one payload; a client in error sends another, or none.
-    let payload = match (key % 5, dice.chance(40)) {
+    let payload = match (key % 5, dice.chance(demand.mismatches)) {
         (3, false) => Payload::Unsaid,
         (_, false) => Payload::Same,
         (_, true) => Payload::Other,
     };
-    let claimant = match dice.below(10) {
-        0 => Claimant::Unnamed,
-        1 => Claimant::Shared,
+    let claimant = match dice.below(1000) {
+        name if name < demand.unnamed => Claimant::Unnamed,
+        name if name < demand.unnamed + demand.shared => Claimant::Shared,
         _ => Claimant::Own,
     };
-    let lease_ms = if dice.chance(200) { dice.between(10, namespace.lease_ms) } else { namespace.lease_ms };
-    let then = then(lease_ms * 1000, scenario.max_drift_ms * 1000, dice);
+    let lease_ms = if dice.chance(demand.short_leases) { dice.between(10, namespace.lease_ms) } else { namespace.lease_ms };
+    let then = then(demand, lease_ms * 1000, scenario.max_drift_ms * 1000, dice);
     // Of those that claim a key few are granted it; the others are gone soon.
     let busy_us = match then {
         Then::Complete(after_us) | Then::Release(after_us) => after_us / 2,
@@ -141,15 +218,30 @@ fn course(scenario: &Scenario, key: usize, dice: &mut Dice) -> (Course, u64) {
     (Course::Claim { payload, claimant, lease_ms, then }, busy_us)
 }
 
-fn then(lease_us: u64, drift_us: u64, dice: &mut Dice) -> Then {
-    match dice.below(100) {
-        0..=3 => Then::Vanish,
-        4..=7 => Then::CompleteLate(dice.heavy(ZOMBIE_US)),
-        8..=9 => Then::ReleaseLate(dice.heavy(ZOMBIE_US)),
-        10..=19 => Then::Release(dice.between(1_000, lease_us)),
-        20..=39 => Then::Renew(dice.between(1, 3) as u32),
-        40..=49 => Then::Complete(lease_us + dice.heavy(2 * drift_us)),
-        _ => Then::Complete(dice.between(500, lease_us * 2 / 3)),
+fn then(demand: Demand, lease_us: u64, drift_us: u64, dice: &mut Dice) -> Then {
+    let kind = dice.below(1000);
+    let kinds = [
+        demand.vanish,
+        demand.zombies,
+        demand.late_releases,
+        demand.releases,
+        demand.renewals,
+        demand.overtimes,
+    ];
+    let mut up_to = 0;
+    let which = kinds.iter().position(|share| {
+        up_to += share;
+        kind < up_to
+    });
+    match (which, demand.work_us) {
+        (Some(0), _) => Then::Vanish,
+        (Some(1), _) => Then::CompleteLate(dice.heavy(ZOMBIE_US)),
+        (Some(2), _) => Then::ReleaseLate(dice.heavy(ZOMBIE_US)),
+        (Some(3), _) => Then::Release(dice.between(1_000, lease_us)),
+        (Some(4), _) => Then::Renew(dice.between(1, 3) as u32),
+        (Some(_), _) => Then::Complete(lease_us + dice.heavy(2 * drift_us)),
+        (None, Some((least_us, most_us))) => Then::Complete(dice.between(least_us, most_us)),
+        (None, None) => Then::Complete(dice.between(500, lease_us * 2 / 3)),
     }
 }
 

@@ -4,7 +4,6 @@
 
 use super::{Event, Held, Told, World};
 use crate::goals::Goal;
-use crate::limits;
 use crate::oracle::ask::{Answer, Ask, Decision};
 use crate::oracle::facts::{Phase, View};
 use crate::oracle::violation::{Violation, clause};
@@ -15,8 +14,6 @@ use crate::worker::{Heard, Sent};
 
 /// Typical time between a service and its region, microseconds.
 const CLIENT_DELAY_US: u64 = 300;
-/// Requests and replies that are lost on the way, in thousandths.
-const CLIENT_LOSS: u64 = 15;
 
 /// A duplicate that waits for its key to change.
 pub(super) struct Parked {
@@ -47,9 +44,9 @@ impl World {
         self.requests += 1;
         let request = self.requests;
         self.waiting[job] = request;
-        self.heap.after(limits::PATIENCE_US, Event::Patience { job, request });
+        self.heap.after(self.scenario.habits.patience_us, Event::Patience { job, request });
         let dice = self.workers[job].dice();
-        if !dice.chance(CLIENT_LOSS) {
+        if !dice.chance(self.scenario.habits.lost) {
             let delay_us = dice.heavy(CLIENT_DELAY_US);
             self.heap.after(delay_us, Event::Arrive { job, request, sent: Box::new(sent) });
         }
@@ -80,7 +77,7 @@ impl World {
     /// A released answer leaves for its service.
     pub(super) fn tell(&mut self, told: Told) {
         let dice = self.workers[told.job].dice();
-        if !dice.chance(CLIENT_LOSS) {
+        if !dice.chance(self.scenario.habits.lost) {
             let delay_us = dice.heavy(CLIENT_DELAY_US);
             self.heap.after(delay_us, Event::Reply(Box::new(told)));
         }

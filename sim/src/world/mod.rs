@@ -162,6 +162,9 @@ impl World {
         if let Some(distances_us) = scenario.distances_us {
             network.spread_out(scenario.seed, distances_us);
         }
+        for link in &scenario.links {
+            network.set_own(link.from, link.to, link.weather);
+        }
         let mut world = Self {
             heap: Heap::default(),
             network,
