@@ -11,6 +11,8 @@ pub const CONVERGENCE_LOOK_US: u64 = 100_000;
 pub const CONVERGENCE_LOOK_CLOSE_US: u64 = 5_000;
 /// Events that one run may have; beyond it something feeds itself (INV-17).
 pub const EVENTS_MAX: u64 = 3_000_000;
+/// In a long run so many a virtual second, at least [`EVENTS_MAX`].
+pub const EVENTS_PER_S_MAX: u64 = 50_000;
 /// How long a client waits for a reply, virtual microseconds.
 pub const PATIENCE_US: u64 = 250_000;
 /// Written bytes are synced within this, virtual microseconds (S6 `interval`).
@@ -72,3 +74,17 @@ pub const REPORT_HOLDERS_MAX: usize = 6_000;
 pub const REPORT_CUTS_MAX: usize = 12_000;
 /// Slots of time, over all regions, in which it counts what happened.
 pub const REPORT_SLOTS_MAX: usize = 12_000;
+/// Longest time that a scenario file may name, microseconds: a year.
+pub const FILE_US_MAX: u64 = 365 * 86_400 * 1_000_000;
+/// Longest run that it may ask for, microseconds.
+pub const FILE_DURATION_US_MAX: u64 = 7 * 86_400 * 1_000_000;
+/// Bytes of a scenario file.
+pub const FILE_BYTES_MAX: u64 = 16 << 20;
+/// Keys of a scenario: each is compared between all regions again and again.
+pub const FILE_KEYS_MAX: u64 = 4_096;
+/// Services of a scenario.
+pub const FILE_SERVICES_MAX: u64 = 10_000;
+/// Jobs of a scenario in 1,000 seconds: 10,000 a second.
+pub const FILE_RATE_PER_KS_MAX: u64 = 10_000_000;
+/// A clock may be wrong by at most so many times `max_drift`: as far as [`crate::clock::Step::Beyond`] goes.
+pub const SKEW_TIMES_MAX: u64 = 5;

@@ -40,7 +40,16 @@ impl Network {
         let all = regions * regions;
         let directions = (0..all).map(|entity| Direction::new(seed, entity as u64)).collect();
         let (sessions, waits) = (vec![0; all], vec![false; all]);
-        Self { regions, weather, directions, delays_us: Vec::new(), own: Vec::new(), waits, sessions, next_session: 0 }
+        Self {
+            regions,
+            weather,
+            directions,
+            delays_us: Vec::new(),
+            own: Vec::new(),
+            waits,
+            sessions,
+            next_session: 0,
+        }
     }
 
     /// Gives each pair of regions a distance of its own in these bounds, microseconds; the same both ways, and whatever

@@ -229,7 +229,8 @@ impl Worker {
 
     fn completed(&mut self, holding: Holding, heard: &Heard, scenario: &Scenario) -> Option<u64> {
         let unsure = matches!(heard, Heard::Nothing | Heard::Answer(Answer::Unavailable { .. }, _));
-        let again = (unsure && holding.tries < 8) || (holding.tries < 3 && self.dice.chance(scenario.habits.completes_again));
+        let again = (unsure && holding.tries < 8)
+            || (holding.tries < 3 && self.dice.chance(scenario.habits.completes_again));
         again.then(|| {
             self.stage = Stage::Completing(holding);
             let refused = matches!(heard, Heard::Answer(Answer::Unavailable { .. }, _));

@@ -169,7 +169,8 @@ impl Keys {
         let (count, zipf) = (scenario.keys.len(), scenario.demand.zipf);
         let mut sum = 0;
         // Rounded far from what a machine's last bit could change.
-        let weigh = |rank: usize| ((1u64 << 30) as f64 / (rank as f64).powf(zipf as f64 / 1000.0)).round() as u64;
+        let weigh =
+            |rank: usize| ((1u64 << 30) as f64 / (rank as f64).powf(zipf as f64 / 1000.0)).round() as u64;
         let mut up_to = |rank| {
             sum += weigh(rank).max(1);
             sum
@@ -207,7 +208,11 @@ fn course(scenario: &Scenario, key: usize, dice: &mut Dice) -> (Course, u64) {
         name if name < demand.unnamed + demand.shared => Claimant::Shared,
         _ => Claimant::Own,
     };
-    let lease_ms = if dice.chance(demand.short_leases) { dice.between(10, namespace.lease_ms) } else { namespace.lease_ms };
+    let lease_ms = if dice.chance(demand.short_leases) {
+        dice.between(10, namespace.lease_ms)
+    } else {
+        namespace.lease_ms
+    };
     let then = then(demand, lease_ms * 1000, scenario.max_drift_ms * 1000, dice);
     // Of those that claim a key few are granted it; the others are gone soon.
     let busy_us = match then {

@@ -38,7 +38,10 @@ impl<'a> Checker<'a> {
             return Some((text, leaf.span()));
         }
         let found = shown(leaf.get_ref());
-        self.error(&leaf.span(), format!("{key}: expected text in quotes, found {found}; write {key} = \"…\""));
+        self.error(
+            &leaf.span(),
+            format!("{key}: expected text in quotes, found {found}; write {key} = \"…\""),
+        );
         None
     }
 
@@ -119,7 +122,10 @@ impl<'a> Checker<'a> {
         let value = self.ranged(leaf, key, unit, range)?;
         if value.low < value.high {
             let (span, low) = (leaf.as_ref().map_or(0..0, Spanned::span), unit.render(value.low));
-            self.error(&span, format!("{key}: a range has no meaning here; write one value, such as \"{low}\""));
+            self.error(
+                &span,
+                format!("{key}: a range has no meaning here; write one value, such as \"{low}\""),
+            );
             return None;
         }
         Some(value.low)
@@ -160,7 +166,10 @@ impl<'a> Checker<'a> {
         if list.is_none() {
             let found = shown(leaf.get_ref());
             let example = format!("{key} = [\"…\", \"…\"]");
-            self.error(&leaf.span(), format!("{key}: expected a list of texts, found {found}; write {example}"));
+            self.error(
+                &leaf.span(),
+                format!("{key}: expected a list of texts, found {found}; write {example}"),
+            );
         }
         Some((list?, leaf.span()))
     }

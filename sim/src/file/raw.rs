@@ -39,22 +39,61 @@ table!(RawFile { name, about, seed, duration, max_drift, compare, keys } {
 });
 table!(RawRegion { name, place, later });
 table!(RawLinks {
-    delay, jitter, loss, duplicate, reorder, replay, rate, queue, flap, distances, healed_delay, severed,
+    delay,
+    jitter,
+    loss,
+    duplicate,
+    reorder,
+    replay,
+    rate,
+    queue,
+    flap,
+    distances,
+    healed_delay,
+    severed,
 });
 table!(RawLink { between, from, to, delay, jitter, loss, duplicate, reorder, rate, queue, flap });
 table!(RawDisk { write, sync, segment, reserve, rotate_after, keep, checkpoints });
 table!(RawMemory { ring, max });
 table!(RawNamespace { name, lease, retention, on_lease_end, durable, max_keys, keys });
 table!(RawWorkload {
-    habits, services, rate, pause, work, zipf, gets, forgets, mismatches, unnamed, shared, short_leases, vanish,
-    zombies, late_releases, releases, renewals, overtimes, twins, twin_gap, elsewhere, claims_elsewhere,
-    completes_elsewhere, renews_elsewhere, looks_elsewhere, lost, forged, durable, waits, completes_again,
-    other_outcome, claims_max, retry, patience,
+    habits,
+    services,
+    rate,
+    pause,
+    work,
+    zipf,
+    gets,
+    forgets,
+    mismatches,
+    unnamed,
+    shared,
+    short_leases,
+    vanish,
+    zombies,
+    late_releases,
+    releases,
+    renewals,
+    overtimes,
+    twins,
+    twin_gap,
+    elsewhere,
+    claims_elsewhere,
+    completes_elsewhere,
+    renews_elsewhere,
+    looks_elsewhere,
+    lost,
+    forged,
+    durable,
+    waits,
+    completes_again,
+    other_outcome,
+    claims_max,
+    retry,
+    patience,
 });
 table!(RawStorm { at, key, claims, within, work });
-table!(RawJob {
-    number, at, region, key, r#do, payload, claimant, lease, then, after, times,
-});
+table!(RawJob { number, at, region, key, r#do, payload, claimant, lease, then, after, times });
 table!(RawEvent {
     at, after, r#for, repeat, every, partition, one_way, ring, everywhere, pattern, flap, turn, mend, reset, crash,
     power_loss, wipe, down, clock, set, slow_disk, times, full_disk, room, disk_freed, stall, fuse, retry_fuse, calls,
@@ -64,5 +103,13 @@ table!(RawEvent {
 });
 table!(RawChaos { kinds });
 table!(RawExpect {
-    conflicts_max, convergence_max, keys_apart_max, refused_max, bytes_max, answers_min, answers_max, reached, never,
+    conflicts_max,
+    convergence_max,
+    keys_apart_max,
+    refused_max,
+    bytes_max,
+    answers_min,
+    answers_max,
+    reached,
+    never,
 });

@@ -159,7 +159,7 @@ impl World {
         let at_us = self.now_us();
         let now = self.sites.iter_mut().map(|site| site.death_ms(at_us)).max().unwrap_or(0);
         let mut finals = Vec::new();
-        self.figures.repaired = 0;
+        (self.figures.repaired, self.figures.conflicts) = (0, 0);
         let healed = self.scenario.healed();
         for site in self.sites.iter().filter(|site| healed.has(site.index)) {
             let Some(replica) = &site.replica else { continue };
@@ -178,6 +178,7 @@ impl World {
                     self.goals.reach(Goal::Repaired);
                 }
             }
+            self.figures.conflicts = self.figures.conflicts.max(conflicts.len());
             if !conflicts.is_empty() {
                 self.goals.reach(Goal::DoubleExecution);
             }

@@ -137,6 +137,8 @@ pub struct Figures {
     pub frames_cut: u64,
     /// Keys that regions knew differently when all was healed.
     pub keys_apart: usize,
+    /// Executions beyond the first of a key that CONFLICTS lists at the end, in the region that lists most.
+    pub conflicts: usize,
     /// From the healing to the first look that found all alike, virtual milliseconds.
     pub converged_ms: u64,
     /// Bytes of all frames sent until then.
@@ -248,7 +250,7 @@ impl World {
 
     fn run_until(&mut self, until_us: u64) -> Result<(), Violation> {
         while let Some(event) = self.heap.next(until_us) {
-            if self.trace.lines() > limits::EVENTS_MAX {
+            if self.trace.lines() > self.events_max() {
                 return Err(self.endless());
             }
             self.happen(event)?;
@@ -256,9 +258,14 @@ impl World {
         Ok(())
     }
 
+    /// Beyond so many events something feeds itself.
+    fn events_max(&self) -> u64 {
+        limits::EVENTS_MAX.max(self.scenario.storm_us / 1_000_000 * limits::EVENTS_PER_S_MAX)
+    }
+
     fn endless(&self) -> Violation {
         let story = [
-            format!("{} events happened by {} us of virtual time", limits::EVENTS_MAX, self.now_us()),
+            format!("{} events happened by {} us of virtual time", self.events_max(), self.now_us()),
             "something answers itself without end".to_owned(),
         ];
         let (invariant, at_us) = ("INV-17", self.now_us());

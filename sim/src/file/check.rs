@@ -1,0 +1,287 @@
+//! Raw file in, [`Plan`] out: the order of the checks, and those between several values.
+
+use toml::{Spanned, Value};
+
+use super::checker::{Checker, shown, span_or};
+use super::plan::{NamespacePlan, Plan};
+use super::problem::{FileError, Source};
+use super::raw::{Leaf, RawFile, RawNamespace};
+use super::units::Unit;
+use super::{events, expect, jobs, topology};
+use crate::limits;
+use crate::scenario::Menu;
+
+const DURATION_US: u64 = 60_000_000;
+const MAX_DRIFT_MS: u64 = 500;
+const LEASE_MS: u64 = 30_000;
+const RETENTION_MS: u64 = 86_400_000;
+const KEYS: u64 = 10;
+
+/// Checks a whole file.
+pub(super) fn check(file: &str, text: &str) -> Result<Plan, FileError> {
+    let source = Source::new(file, text);
+    let raw: RawFile = toml::from_str(text).map_err(|error| {
+        // A message may have several lines; an error is one line here.
+        let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+        let then = if message.starts_with("unknown field") { "; mend the name, or remove it" } else { "" };
+        FileError::Wrong(vec![source.problem(&error.span().unwrap_or(0..0), message + then)])
+    })?;
+    let mut checker = Checker::new(source);
+    let plan = assemble(&mut checker, &raw);
+    let mut errors = checker.errors;
+    errors.sort_by_key(|problem| (problem.line, problem.column));
+    errors.dedup();
+    if errors.is_empty() { Ok(plan) } else { Err(FileError::Wrong(errors)) }
+}
+
+fn assemble(checker: &mut Checker<'_>, raw: &RawFile) -> Plan {
+    let durations = 1_000_000..=limits::FILE_DURATION_US_MAX;
+    let duration_us = checker.ranged_or(&raw.duration, "duration", Unit::Time, durations, DURATION_US);
+    let drifts = 1_000..=60_000_000;
+    let max_drift = checker.ranged_or(&raw.max_drift, "max_drift", Unit::Time, drifts, MAX_DRIFT_MS * 1_000);
+    let max_drift_ms = max_drift.per(1_000);
+    let regions = topology::regions(checker, &raw.region);
+    let links = topology::links(checker, &raw.links, &regions);
+    let own = topology::own(checker, &raw.link, &links, &regions);
+    let disk = topology::disk(checker, &raw.disk, &raw.memory);
+    let (namespaces, counts) = namespaces(checker, &raw.namespace, max_drift_ms.high);
+    let (keys, namespace_of) = keys(checker, raw, &namespaces, &counts);
+    let explicit = !raw.job.is_empty() || !raw.storm.is_empty();
+    let (habits, demand, services) =
+        jobs::workload(checker, raw.workload.as_ref(), regions.members, explicit);
+    let (names, duration) = (regions.names.as_slice(), duration_us.low);
+    let mut reader = jobs::Reader { checker, regions: names, keys: &keys, duration_us: duration };
+    let (storms, jobs) = (reader.storms(&raw.storm), reader.jobs(&raw.job));
+    let mut reader = events::Reader {
+        checker,
+        regions: names,
+        members: regions.members,
+        duration_us: duration,
+        max_drift_ms: max_drift_ms.low,
+    };
+    let events = reader.read(&raw.event);
+    check_severed(checker, raw, links.severed.is_some());
+    let chaos = chaos(checker, raw);
+    "expect".clone_into(&mut checker.place);
+    let expect = expect::read(checker, &raw.expect);
+    let unhurried = checker.word(&raw.compare, "compare", &[("seldom", true), ("often", false)]);
+    let mut words = |leaf, key| checker.text(leaf, key).map_or_else(String::new, |(text, _)| text.to_owned());
+    Plan {
+        name: words(&raw.name, "name"),
+        about: words(&raw.about, "about"),
+        seed: seed(checker, &raw.seed),
+        members: regions.members,
+        regions: regions.names,
+        expect,
+        duration_us,
+        max_drift_ms,
+        unhurried: unhurried.unwrap_or(true),
+        keys,
+        namespace_of,
+        namespaces,
+        weather: links.weather,
+        replay: links.replay,
+        distances_us: links.distances_us,
+        healed_us: links.healed_us,
+        severed: links.severed,
+        links: own,
+        disk,
+        habits,
+        demand,
+        services,
+        storms,
+        jobs,
+        events,
+        chaos,
+    }
+}
+
+/// A seed beyond what TOML's numbers hold is written as text.
+fn seed(checker: &mut Checker<'_>, leaf: &Leaf) -> u64 {
+    let Some(leaf) = leaf.as_ref() else { return 0 };
+    let seed = match leaf.get_ref() {
+        Value::Integer(number) => u64::try_from(*number).ok(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    if seed.is_none() {
+        let found = shown(leaf.get_ref());
+        checker
+            .error(&leaf.span(), format!("seed: {found} is no seed; write a whole number, such as seed = 7"));
+    }
+    seed.unwrap_or_default()
+}
+
+/// Every `[[namespace]]`, and how many keys each has; one called `pay` where there is none.
+fn namespaces(
+    checker: &mut Checker<'_>,
+    raw: &[Spanned<RawNamespace>],
+    drift_ms: u64,
+) -> (Vec<NamespacePlan>, Vec<u64>) {
+    let (mut plans, mut counts): (Vec<NamespacePlan>, Vec<u64>) = (Vec::new(), Vec::new());
+    for (number, namespace) in raw.iter().enumerate() {
+        checker.place = format!("namespace/{number}");
+        let (table, span) = (namespace.get_ref(), namespace.span());
+        let Some((name, at)) = checker.required_text(&table.name, "name", &span, "name = \"pay\"") else {
+            continue;
+        };
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if name.is_empty() || name.len() > 32 || !name.bytes().all(letter) {
+            checker
+                .error(&at, format!("name: {name:?} is no namespace; use 1 to 32 letters, digits, - and _"));
+        }
+        if plans.iter().any(|plan| plan.name == name) {
+            checker.error(&at, format!("name: {name:?} is another namespace's, too; give each its own"));
+        }
+        let plan = one_namespace(checker, table, name, &span, drift_ms);
+        plans.push(plan);
+        let keys = checker.fixed(&table.keys, "keys", Unit::Count, 0..=limits::FILE_KEYS_MAX);
+        counts.push(keys.unwrap_or(KEYS));
+    }
+    if plans.is_empty() {
+        let plan = one_namespace(checker, &RawNamespace::default(), "pay", &(0..0), drift_ms);
+        (plans, counts) = (vec![plan], vec![KEYS]);
+    }
+    (plans, counts)
+}
+
+fn one_namespace(
+    checker: &mut Checker<'_>,
+    raw: &RawNamespace,
+    name: &str,
+    span: &std::ops::Range<usize>,
+    drift_ms: u64,
+) -> NamespacePlan {
+    let times = || 1_000..=limits::FILE_US_MAX;
+    let lease_ms = checker.ranged_or(&raw.lease, "lease", Unit::Time, times(), LEASE_MS * 1_000).per(1_000);
+    let retention = &raw.retention;
+    let retention = checker.ranged_or(
+        retention,
+        "retention",
+        Unit::Time,
+        1_000_000..=limits::FILE_US_MAX,
+        RETENTION_MS * 1_000,
+    );
+    let retention_ms = retention.per(1_000);
+    let least_ms = lease_ms.high + 2 * drift_ms + 1;
+    if retention_ms.low < least_ms {
+        let least = Unit::Time.render(least_ms * 1_000);
+        let text = format!(
+            "retention: must be longer than lease and twice max_drift (S1); write at least \"{least}\""
+        );
+        checker.error(&span_or(&raw.retention, span), text);
+    }
+    let ends = [("takeover", false), ("unknown", true)];
+    let durable = [("interval", false), ("always", true)];
+    NamespacePlan {
+        name: name.to_owned(),
+        lease_ms,
+        retention_ms,
+        unknown_on_lease_end: checker.word(&raw.on_lease_end, "on_lease_end", &ends).unwrap_or(false),
+        durable: checker.word(&raw.durable, "durable", &durable).unwrap_or(false),
+        max_keys: checker.ranged(&raw.max_keys, "max_keys", Unit::Count, 1..=limits::FILE_KEYS_MAX),
+    }
+}
+
+/// All keys in their order: as `keys` says, else so many of each namespace; then those that only jobs name.
+fn keys(
+    checker: &mut Checker<'_>,
+    raw: &RawFile,
+    namespaces: &[NamespacePlan],
+    counts: &[u64],
+) -> (Vec<String>, Vec<usize>) {
+    let most = counts.iter().max().copied().unwrap_or_default();
+    let numbered = (0..most).flat_map(|n| (0..counts.len()).map(move |at| (n, at)));
+    let all = numbered.filter(|(n, at)| *n < counts[*at]);
+    let mut keys: Vec<String> = all.map(|(n, at)| format!("{}:{n}", namespaces[at].name)).collect();
+    if let Some((listed, at)) = checker.texts(&raw.keys, "keys") {
+        keys = listed;
+        if let Some(wrong) = keys.iter().find(|key| namespace_of(key, namespaces).is_none()) {
+            checker
+                .error(&at, format!("keys: {wrong:?} is of no [[namespace]]; write \"namespace:anything\""));
+        }
+    }
+    let of_jobs = raw.job.iter().map(|job| &job.get_ref().key);
+    let of_storms = raw.storm.iter().map(|storm| &storm.get_ref().key);
+    for leaf in of_jobs.chain(of_storms) {
+        let name = leaf.as_ref().and_then(|leaf| leaf.get_ref().as_str());
+        if let Some(name) = name.filter(|name| namespace_of(name, namespaces).is_some())
+            && !keys.iter().any(|key| key == name)
+        {
+            keys.push(name.to_owned());
+        }
+    }
+    if keys.is_empty() || keys.len() as u64 > limits::FILE_KEYS_MAX {
+        let (count, most) = (keys.len(), limits::FILE_KEYS_MAX);
+        checker.error(&(0..0), format!("there are {count} keys; choose keys so that they are 1 to {most}"));
+    }
+    let namespace_of = keys.iter().map(|key| namespace_of(key, namespaces).unwrap_or_default()).collect();
+    (keys, namespace_of)
+}
+
+fn namespace_of(key: &str, namespaces: &[NamespacePlan]) -> Option<usize> {
+    let (name, _) = key.split_once(':')?;
+    namespaces.iter().position(|namespace| namespace.name == name)
+}
+
+/// A severed pair agrees through others, and these must not leave.
+fn check_severed(checker: &mut Checker<'_>, raw: &RawFile, severed: bool) {
+    let changes = raw.event.iter().any(|event| {
+        let event = event.get_ref();
+        event.add.is_some() || event.retire.is_some()
+    });
+    if severed && (changes || raw.region.len() < 3) {
+        let at = span_or(&raw.links.severed, &(0..0));
+        let text = "severed: the pair agrees through other regions, which must be there and stay; remove it, or add and retire";
+        checker.error(&at, text);
+    }
+}
+
+type Kind = (&'static str, fn(&mut Menu) -> &mut bool);
+/// Kinds of random incidents.
+const KINDS: [Kind; 14] = [
+    ("partitions", |menu| &mut menu.partitions),
+    ("one_way", |menu| &mut menu.one_way),
+    ("resets", |menu| &mut menu.resets),
+    ("crashes", |menu| &mut menu.crashes),
+    ("power_losses", |menu| &mut menu.power),
+    ("wipes", |menu| &mut menu.disk_loss),
+    ("clock_steps", |menu| &mut menu.steps),
+    ("clocks_beyond", |menu| &mut menu.beyond),
+    ("slow_disks", |menu| &mut menu.slow_disks),
+    ("fuses", |menu| &mut menu.fuses),
+    ("disk_errors", |menu| &mut menu.disk_errors),
+    ("full_disks", |menu| &mut menu.full_disks),
+    ("stalls", |menu| &mut menu.stalls),
+    ("rot", |menu| &mut menu.rot),
+];
+
+/// `[chaos]`: what is drawn besides the time line.
+fn chaos(checker: &mut Checker<'_>, raw: &RawFile) -> Menu {
+    let mut menu = Menu::default();
+    let Some((kinds, at)) = checker.texts(&raw.chaos.kinds, "kinds") else { return menu };
+    for kind in kinds {
+        match KINDS.iter().find(|(name, _)| *name == kind) {
+            Some((_, field)) => *field(&mut menu) = true,
+            None => {
+                let all = KINDS.map(|(name, _)| name).join(", ");
+                checker.error(&at, format!("kinds: {kind:?} is not known; choose of {all}"));
+            }
+        }
+    }
+    let all = || raw.event.iter().map(Spanned::get_ref);
+    let (rots, wipes) = (all().any(|e| e.rot.is_some()), all().any(|e| e.wipe.is_some()));
+    if menu.rot && (menu.disk_loss || rots || wipes) || rots && menu.disk_loss {
+        checker.error(
+            &at,
+            "kinds: rot takes what must not be gone elsewhere too: none beside another rot or a wipe",
+        );
+    }
+    menu
+}
+
+/// For tests: every kind of `[chaos]`.
+#[cfg(test)]
+pub(super) fn kinds() -> Vec<&'static str> {
+    KINDS.map(|(name, _)| name).to_vec()
+}

@@ -1,0 +1,140 @@
+//! What an event of the time line does, and the faults it becomes for a seed.
+//!
+//! Must never: check anything; `events` has.
+
+use super::ranged::Ranged;
+use crate::clock::Step as ClockStep;
+use crate::disk::Call;
+use crate::faults::{self, Fault};
+use crate::pattern::{Pattern, Spell};
+use crate::random::{Dice, Stream};
+
+/// How much goes down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Down {
+    /// The process.
+    Process,
+    /// The machine.
+    Power,
+    /// The machine with its disk.
+    Disk,
+}
+
+/// What is done. Regions by index.
+#[derive(Clone, Debug)]
+pub(super) enum Deed {
+    /// Links are cut; with the turn that a flapping pattern is in, or from the first on.
+    Cut(Vec<Pattern>, Option<u32>),
+    Mend(Vec<Pattern>),
+    Reset(usize, usize),
+    Down(Down, usize, Ranged),
+    Clock(usize, ClockStep),
+    SlowDisk(usize, Ranged),
+    Full(usize, Option<Ranged>),
+    Stall(usize),
+    /// `retry`: counted from when a checkpoint is tried again.
+    Fuse {
+        retry: bool,
+        region: usize,
+        calls: Ranged,
+        power: bool,
+        down_us: Ranged,
+    },
+    DiskError(usize, Call, Ranged),
+    Rot(usize, Option<u64>),
+    Reload(usize),
+}
+
+/// One deed of an event.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    /// After the event's beginning, microseconds.
+    pub after_us: Ranged,
+    pub deed: Deed,
+    /// How long it lasts, microseconds.
+    pub lasts_us: Option<Ranged>,
+}
+
+impl Part {
+    /// Its faults where the event begins at `begin_us`, appended.
+    pub(super) fn faults(&self, begin_us: u64, seed: u64, end_us: u64, faults: &mut Vec<(u64, Fault)>) {
+        let at_us = begin_us.saturating_add(self.after_us.draw(seed));
+        let until_us = self.lasts_us.map(|lasts_us| at_us.saturating_add(lasts_us.draw(seed)));
+        let mut push = |fault| faults.push((at_us, fault));
+        match &self.deed {
+            Deed::Cut(patterns, turn) => {
+                for pattern in patterns {
+                    cut(*pattern, *turn, (at_us, until_us, end_us), faults);
+                }
+                return;
+            }
+            Deed::Mend(patterns) => patterns.iter().for_each(|pattern| push(Fault::Mend(*pattern))),
+            Deed::Reset(a, b) => push(Fault::Reset(*a, *b)),
+            Deed::Down(down, region, down_us) => push(match down {
+                Down::Process => Fault::Crash(*region, down_us.draw(seed)),
+                Down::Power => Fault::PowerLoss(*region, down_us.draw(seed)),
+                Down::Disk => Fault::DiskLoss(*region, down_us.draw(seed)),
+            }),
+            Deed::Clock(region, step) => push(Fault::Clock(*region, *step)),
+            Deed::SlowDisk(region, times) => push(Fault::SlowDisk(*region, times.draw(seed))),
+            Deed::Full(region, room) => {
+                push(Fault::Full(*region, room.map(|room| room.draw(seed) as usize)));
+            }
+            Deed::Stall(region) => push(Fault::Stall(*region, until_us.unwrap_or(at_us) - at_us)),
+            Deed::Fuse { retry, region, calls, power, down_us } => {
+                let (calls, down_us) = (calls.draw(seed), down_us.draw(seed));
+                push(if *retry {
+                    Fault::RetryFuse(*region, calls, *power, down_us)
+                } else {
+                    Fault::Fuse(*region, calls, *power, down_us)
+                });
+            }
+            Deed::DiskError(region, call, calls) => {
+                push(Fault::DiskError(*region, *call, calls.draw(seed)));
+            }
+            Deed::Rot(region, which) => {
+                let drawn = || Dice::new(seed, Stream::Ranges, at_us).bits();
+                push(Fault::Rot(*region, which.unwrap_or_else(drawn)));
+            }
+            Deed::Reload(region) => push(Fault::Reload(*region)),
+        }
+        if let Some(until_us) = until_us
+            && let Some(end) = self.deed.end()
+        {
+            faults.push((until_us, end));
+        }
+    }
+}
+
+/// A pattern from one time on until another, or until all is healed.
+fn cut(
+    pattern: Pattern,
+    turn: Option<u32>,
+    (from_us, until_us, end_us): (u64, Option<u64>, u64),
+    faults: &mut Vec<(u64, Fault)>,
+) {
+    match (turn, until_us) {
+        (Some(turn), _) => faults.push((from_us, Fault::Cut(pattern, turn))),
+        (None, None) if pattern.flap_us == 0 => faults.push((from_us, Fault::Cut(pattern, 0))),
+        (None, until_us) => {
+            faults::cast(Spell { pattern, from_us, until_us: until_us.unwrap_or(end_us) }, faults);
+        }
+    }
+}
+
+impl Deed {
+    /// What ends it, for those that do not end by themselves.
+    const fn end(&self) -> Option<Fault> {
+        match self {
+            Self::Clock(region, _) => Some(Fault::Clock(*region, ClockStep::Calm)),
+            Self::SlowDisk(region, _) => Some(Fault::SlowDisk(*region, 1)),
+            Self::Full(region, Some(_)) => Some(Fault::Full(*region, None)),
+            _ => None,
+        }
+    }
+
+    /// Whether `for` means something for it.
+    pub(super) const fn lasts(&self) -> bool {
+        matches!(self, Self::Cut(_, None) | Self::Stall(_)) || self.end().is_some()
+    }
+}

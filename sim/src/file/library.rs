@@ -1,0 +1,25 @@
+//! Scenarios that ship with the simulator: what teams ask about first, each a file to begin one's own with.
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Shipped {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// The file.
+    pub text: &'static str,
+}
+
+macro_rules! shipped {
+    ($($name:literal),* $(,)?) => {
+        /// All of them, by name.
+        pub const ALL: &[Shipped] =
+            &[$(Shipped { name: $name, text: include_str!(concat!("../../scenarios/", $name, ".toml")) }),*];
+    };
+}
+
+shipped!();
+
+/// The one that is called so.
+pub fn find(name: &str) -> Option<&'static Shipped> {
+    ALL.iter().find(|scenario| scenario.name == name)
+}
