@@ -24,6 +24,8 @@ pub mod exit {
     pub const SAFETY: u8 = 1;
     /// A healed cluster did not converge in bounded virtual time.
     pub const LIVENESS: u8 = 2;
+    /// A scenario file's `[expect]` was missed.
+    pub const EXPECTATION: u8 = 3;
     /// A goal was never reached by the swarm.
     pub const GOAL: u8 = 4;
     /// The command line was wrong.
@@ -85,6 +87,8 @@ impl Verdict {
 pub struct RunReport {
     /// Everything was drawn from it.
     pub seed: u64,
+    /// The scenario file it belongs to, if any.
+    pub file: Option<String>,
     /// The planted bug, if any.
     pub canary: Option<&'static str>,
     /// How it ended.
@@ -140,9 +144,10 @@ impl RunReport {
     /// The command that runs this seed again and writes its trace.
     pub fn replay_command(&self) -> String {
         let seed = self.seed;
+        let file = self.file.as_ref().map_or_else(String::new, |file| format!("{file} "));
         match self.canary {
-            None => format!("onced-sim run --seed {seed} --trace seed-{seed}.txt"),
-            Some(bug) => format!("onced-sim run --seed {seed} --canary {bug} --trace seed-{seed}.txt"),
+            None => format!("onced-sim run {file}--seed {seed} --trace seed-{seed}.txt"),
+            Some(bug) => format!("onced-sim run {file}--seed {seed} --canary {bug} --trace seed-{seed}.txt"),
         }
     }
 
@@ -271,10 +276,18 @@ impl SwarmReport {
 
     /// The process's exit code: the worst failure, else whether a goal was missed.
     pub fn exit_code(&self) -> u8 {
+        match self.worst_failure() {
+            exit::PASS if !self.goals.missing().is_empty() => exit::GOAL,
+            code => code,
+        }
+    }
+
+    /// The exit code of the worst failure alone.
+    pub fn worst_failure(&self) -> u8 {
         let codes: Vec<u8> = self.failures.iter().map(|failure| failure.verdict.exit_code()).collect();
         let worst =
             [exit::SAFETY, exit::INTERNAL, exit::LIVENESS].into_iter().find(|code| codes.contains(code));
-        worst.unwrap_or(if self.goals.missing().is_empty() { exit::PASS } else { exit::GOAL })
+        worst.unwrap_or(exit::PASS)
     }
 
     /// As one JSON object.
@@ -302,6 +315,22 @@ impl SwarmReport {
 
     /// For people.
     pub fn human(&self) -> String {
+        let mut text = self.human_of_file();
+        let missing = self.goals.missing();
+        if missing.is_empty() {
+            let _ = writeln!(text, "goals: all {} reached", crate::goals::Goal::ALL.len());
+        } else {
+            let _ = writeln!(
+                text,
+                "goals never reached: {}; run more seeds or look at scenario.rs",
+                missing.join(", ")
+            );
+        }
+        text
+    }
+
+    /// The same without the goals, which a scenario file sets itself.
+    pub fn human_of_file(&self) -> String {
         let mut text = String::new();
         for failure in self.failures.iter().take(crate::limits::FAILURES_SHOWN_MAX) {
             text.push_str(&failure.human());
@@ -319,16 +348,6 @@ impl SwarmReport {
         );
         let answers: Vec<String> = self.statuses.iter().map(|(word, n)| format!("{word} {n}")).collect();
         let _ = writeln!(text, "answers: {}", answers.join(", "));
-        let missing = self.goals.missing();
-        if missing.is_empty() {
-            let _ = writeln!(text, "goals: all {} reached", crate::goals::Goal::ALL.len());
-        } else {
-            let _ = writeln!(
-                text,
-                "goals never reached: {}; run more seeds or look at scenario.rs",
-                missing.join(", ")
-            );
-        }
         text
     }
 }
@@ -341,6 +360,7 @@ mod tests {
     fn failed(verdict: Verdict) -> RunReport {
         RunReport {
             seed: 7,
+            file: None,
             canary: Some("clock-goes-back"),
             verdict,
             trace_hash: 0xab,

@@ -30,6 +30,7 @@ impl RunReport {
     pub fn empty(seed: u64, options: Options) -> Self {
         Self {
             seed,
+            file: None,
             canary: options.canary.map(Bug::name),
             verdict: Verdict::Pass,
             trace_hash: 0,

@@ -73,6 +73,16 @@ pub fn run_caught_schedule(schedule: Schedule, options: Options) -> RunReport {
 
 /// Runs the plan; `progress` is told of every finished seed.
 pub fn swarm(plan: Plan, progress: &Progress) -> SwarmReport {
+    swarm_of(plan, progress, &Schedule::draw, &|_| {})
+}
+
+/// As [`swarm`], of the runs that `make` has for a seed; `watch` sees each report.
+pub fn swarm_of(
+    plan: Plan,
+    progress: &Progress,
+    make: &(dyn Fn(u64) -> Schedule + Sync),
+    watch: &(dyn Fn(&RunReport) + Sync),
+) -> SwarmReport {
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
     let gathered = Mutex::new(SwarmReport { start: plan.start, jobs: plan.jobs, ..SwarmReport::default() });
@@ -84,7 +94,8 @@ pub fn swarm(plan: Plan, progress: &Progress) -> SwarmReport {
                     if at >= plan.seeds {
                         return;
                     }
-                    let (report, twice) = one(plan.start + at, plan.canary);
+                    let (report, twice) = one(plan.start + at, plan.canary, make);
+                    watch(&report);
                     if report.verdict != Verdict::Pass && !plan.keep_going {
                         stop.store(true, Ordering::Relaxed);
                     }
@@ -104,13 +115,17 @@ pub fn swarm(plan: Plan, progress: &Progress) -> SwarmReport {
     report
 }
 
-fn one(seed: u64, canary: Option<crdt::canary::Bug>) -> (RunReport, bool) {
+fn one(
+    seed: u64,
+    canary: Option<crdt::canary::Bug>,
+    make: &(dyn Fn(u64) -> Schedule + Sync),
+) -> (RunReport, bool) {
     let options = Options { canary, ..Options::default() };
-    let first = run_caught(seed, options);
+    let first = run_caught_schedule(make(seed), options);
     if !seed.is_multiple_of(limits::TWICE_EVERY) || first.verdict != Verdict::Pass {
         return (first, false);
     }
-    let second = run_caught(seed, options);
+    let second = run_caught_schedule(make(seed), options);
     if second.trace_hash == first.trace_hash {
         return (first, true);
     }

@@ -5,6 +5,7 @@
 mod canary;
 mod exhaustive;
 mod patterns;
+mod scenario;
 mod shrink;
 mod story;
 
@@ -22,6 +23,7 @@ Exit codes:
   0   everything held (swarm: and every goal was reached; canary: every bug was caught)
   1   an invariant was broken (canary: a planted bug was not caught)
   2   a healed cluster did not converge in bounded virtual time
+  3   a scenario file's [expect] was missed
   4   the swarm never reached one of its goals (exhaustive: a bound was reached first)
   64  the command line was wrong
   70  a panic, or a file that could not be written
@@ -31,6 +33,9 @@ Examples:
   onced-sim run --seed 7 --trace seed-7.txt
   onced-sim run --seed 7 --report seed-7       (open seed-7/report.html)
   onced-sim explain --seed 7
+  onced-sim run active-active --seed 3  (a scenario that ships; `onced-sim scenarios` lists them)
+  onced-sim swarm mine.toml --seeds 200 (sim/SCENARIOS.md says how to write one)
+  onced-sim schedule --seed 7 > seed-7.toml
   onced-sim swarm --seeds 500 --start 10000 --jobs 2 --json
   onced-sim patterns --regions 30
   onced-sim shrink --seed 817
@@ -47,8 +52,8 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Runs one seed: the same seed gives the same trace, byte for byte
-    #[command(after_help = EXITS)]
+    /// Runs one seed, at random or of a scenario: the same seed gives the same trace, byte for byte
+    #[command(after_help = EXITS, visible_alias = "replay")]
     Run(RunArgs),
     /// Says in words what led to a violation: its causal cone and what stood in the way
     #[command(after_help = EXITS)]
@@ -58,6 +63,15 @@ enum Command {
     /// Runs many seeds on all cores and stops at the first that fails
     #[command(after_help = EXITS)]
     Swarm(SwarmArgs),
+    /// Says whether scenario files are right, and if not, where and what to do
+    #[command(after_help = scenario::EXAMPLES)]
+    Check(scenario::CheckArgs),
+    /// Prints all that happens in a run, as a scenario file that runs to the same trace
+    #[command(after_help = scenario::SCHEDULE_EXAMPLES)]
+    Schedule(scenario::ScheduleArgs),
+    /// Lists the scenarios that ship, or prints one
+    #[command(after_help = scenario::LIST_EXAMPLES)]
+    Scenarios(scenario::ScenariosArgs),
     /// Cuts many regions apart in each known way, heals them, and shows what agreement took
     #[command(after_help = patterns::EXAMPLES)]
     Patterns(patterns::PatternsArgs),
@@ -74,9 +88,12 @@ enum Command {
 
 #[derive(Args, Debug)]
 struct RunArgs {
-    /// Everything in the run is drawn from it
+    /// A scenario file, or a name of `onced-sim scenarios`; without it all is drawn
+    #[arg(required_unless_present = "seed")]
+    file: Option<std::path::PathBuf>,
+    /// Everything that is left open is drawn from it; by default the file's
     #[arg(long)]
-    seed: u64,
+    seed: Option<u64>,
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -96,6 +113,8 @@ struct RunArgs {
 
 #[derive(Args, Debug)]
 struct SwarmArgs {
+    /// A scenario file, or a name of `onced-sim scenarios`; without it all is drawn
+    file: Option<std::path::PathBuf>,
     /// How many seeds
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
@@ -146,6 +165,9 @@ pub fn main() -> u8 {
         Command::Explain(args) => story::explain_command(&args),
         Command::Diff(args) => story::diff_command(&args),
         Command::Swarm(args) => swarm_command(&args),
+        Command::Check(args) => scenario::check(&args),
+        Command::Schedule(args) => scenario::schedule(&args),
+        Command::Scenarios(args) => scenario::scenarios(&args),
         Command::Patterns(args) => patterns::command(&args),
         Command::Shrink(args) => shrink::command(&args),
         Command::Exhaustive(args) => exhaustive::command(&args),
@@ -160,8 +182,18 @@ fn run_command(args: &RunArgs) -> u8 {
     };
     let (keep_trace, keep_story) = (args.trace.is_some(), args.report.is_some());
     let options = Options { canary, keep_trace, keep_story, measure: false };
-    let report = run_caught(args.seed, options);
-    say(&if args.json { report.json() + "\n" } else { report.human() });
+    let (report, code) = match &args.file {
+        Some(file) => match scenario::run(file, args.seed, options, args.json) {
+            Ok(done) => done,
+            Err(code) => return code,
+        },
+        None => {
+            let report = run_caught(args.seed.unwrap_or_default(), options);
+            say(&if args.json { report.json() + "\n" } else { report.human() });
+            let code = report.verdict.exit_code();
+            (report, code)
+        }
+    };
     if let Some(path) = &args.trace
         && let Err(error) = std::fs::write(path, report.text.as_deref().unwrap_or_default())
     {
@@ -177,7 +209,7 @@ fn run_command(args: &RunArgs) -> u8 {
         complain(&message);
         return exit::INTERNAL;
     }
-    report.verdict.exit_code()
+    code
 }
 
 fn swarm_command(args: &SwarmArgs) -> u8 {
@@ -190,6 +222,9 @@ fn swarm_command(args: &SwarmArgs) -> u8 {
     };
     let (start, seeds) = (args.start, last - args.start);
     let plan = Plan { start, seeds, jobs: jobs(args.jobs), keep_going: args.keep_going, canary };
+    if let Some(file) = &args.file {
+        return scenario::swarm(file, plan, args.json);
+    }
     let report = swarm(plan, &Progress::new(seeds, !args.json));
     say(&if args.json { report.json() + "\n" } else { report.human() });
     if report.failures.iter().any(|failure| matches!(failure.verdict, Verdict::Panic(_))) && args.json {
@@ -243,10 +278,11 @@ mod tests {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
         let help = Cli::command().render_help().to_string();
-        for code in [exit::SAFETY, exit::LIVENESS, exit::GOAL, exit::USAGE, exit::INTERNAL] {
+        for code in [exit::SAFETY, exit::LIVENESS, exit::EXPECTATION, exit::GOAL, exit::USAGE, exit::INTERNAL]
+        {
             assert!(help.contains(&format!("\n  {code} ")), "{code} is not in --help");
         }
-        assert!(Cli::try_parse_from(["onced-sim", "run"]).is_err(), "a run needs a seed");
+        assert!(Cli::try_parse_from(["onced-sim", "run"]).is_err(), "a run needs a seed or a file");
         assert!(Cli::try_parse_from(["onced-sim", "swarm", "--seeds", "0"]).is_err());
     }
 

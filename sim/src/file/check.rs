@@ -279,9 +279,3 @@ fn chaos(checker: &mut Checker<'_>, raw: &RawFile) -> Menu {
     }
     menu
 }
-
-/// For tests: every kind of `[chaos]`.
-#[cfg(test)]
-pub(super) fn kinds() -> Vec<&'static str> {
-    KINDS.map(|(name, _)| name).to_vec()
-}

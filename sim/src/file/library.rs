@@ -17,7 +17,27 @@ macro_rules! shipped {
     };
 }
 
-shipped!();
+shipped!(
+    "active-active",
+    "add-region",
+    "asymmetric-cut",
+    "bad-day",
+    "bridge",
+    "clock-ahead",
+    "disk-full",
+    "flapping-link",
+    "long-lossy-links",
+    "lost-reply",
+    "power-loss-interval",
+    "region-outage",
+    "retention-boundary",
+    "retire-region",
+    "retry-storm",
+    "rolling-restart",
+    "wiped-disk",
+    "wrong-payload",
+    "zombie-worker",
+);
 
 /// The one that is called so.
 pub fn find(name: &str) -> Option<&'static Shipped> {

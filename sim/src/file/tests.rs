@@ -1,17 +1,277 @@
 //! Files as a whole: what is written reads back and runs the same; what is wrong is told with its place.
 
 use super::*;
+use crate::disk::Call;
+use crate::faults::Fault;
+use crate::pattern::{Group, Pattern, Shape};
+use crate::report::Verdict;
 use crate::run::{Options, run, run_schedule};
 use crate::schedule::Schedule;
+use crate::swarm::run_caught_schedule;
+use crate::workload::{Course, Then};
+
+/// Two regions, so that a test says only what it is about.
+const TWO: &str = "region = [{ name = \"eu\" }, { name = \"us\" }]\n";
+
+fn read(text: &str) -> Plan {
+    parse("f", &format!("{TWO}{text}")).unwrap_or_else(|error| panic!("{text}\n{error}"))
+}
+
+/// The one error of a file, without its place where that is the place of the table.
+fn wrong(text: &str) -> String {
+    match parse("f", &format!("{TWO}{text}")) {
+        Err(FileError::Wrong(problems)) if problems.len() == 1 => problems[0].to_string(),
+        other => panic!("{text}\n{other:?}"),
+    }
+}
 
 /// The promise on which shrinking and sharing rest.
 #[test]
 fn a_drawn_schedule_written_and_read_runs_to_the_same_trace() {
-    for seed in (0..200).chain([u64::MAX]) {
+    for seed in (0..220).chain([u64::MAX]) {
         let text = write(&Schedule::draw(seed), &Labels::default()).expect("every seed can be written");
         let plan = parse("drawn.toml", &text).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         assert_eq!(plan.seed, seed);
         let again = run_schedule(plan.schedule(seed), Options::default());
         assert_eq!(again.trace_hash, run(seed, Options::default()).trace_hash, "seed {seed}");
     }
+}
+
+/// Many more, without the runs: writing compares what it has written with what it was to write.
+#[test]
+fn every_seed_can_be_written() {
+    for seed in 220..1_500 {
+        let written = write(&Schedule::draw(seed), &Labels::default());
+        assert!(written.is_ok(), "seed {seed}: {written:?}");
+    }
+}
+
+/// What is left of a schedule when parts are taken out is a file, too.
+#[test]
+fn schedules_with_parts_taken_out_can_be_written() {
+    for seed in 0..150 {
+        let mut schedule = Schedule::draw(seed);
+        let mut turn = 0;
+        let mut every_other = || {
+            turn += 1;
+            turn % 2 == 0
+        };
+        schedule.jobs.retain(|_| every_other());
+        schedule.incidents.retain(|incident| incident.is_membership() || every_other());
+        for incident in schedule.incidents.iter_mut().filter(|incident| !incident.is_membership()) {
+            if incident.faults.len() > 1 {
+                incident.faults.pop();
+            }
+        }
+        schedule.incidents.sort_by_key(crate::faults::Incident::at_us);
+        let written = write(&schedule, &Labels::default());
+        assert!(written.is_ok(), "seed {seed}: {written:?}");
+    }
+}
+
+#[test]
+fn every_scenario_that_ships_is_right_passes_and_can_be_written() {
+    let mut reports = Vec::new();
+    for shipped in library::ALL {
+        let plan = parse(shipped.name, shipped.text).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(plan.name, shipped.name);
+        assert!(
+            !plan.about.is_empty() && shipped.text.starts_with("# "),
+            "{}: says what it is about",
+            plan.name
+        );
+        let mut goals = crate::goals::Goals::default();
+        for seed in 0..3 {
+            let report = run_caught_schedule(plan.schedule(seed), Options::default());
+            assert!(report.verdict == Verdict::Pass, "{}: {}", plan.name, report.human());
+            let missed: Vec<Outcome> =
+                plan.expect.judge(&report, false).into_iter().filter(|outcome| !outcome.held).collect();
+            assert!(missed.is_empty(), "{} seed {seed}: {missed:?}", plan.name);
+            goals.join(report.goals);
+            reports.push((shipped, seed, report.trace_hash));
+        }
+        let missed: Vec<Outcome> =
+            plan.expect.judge_moments(goals).into_iter().filter(|outcome| !outcome.held).collect();
+        assert!(missed.is_empty(), "{}: {missed:?}", plan.name);
+    }
+    assert!(library::ALL.len() >= 15);
+    // Ranges, places, storms and chaos have become a schedule; as a file it runs to the same trace.
+    for (shipped, seed, hash) in reports.into_iter().filter(|(_, seed, _)| *seed == 1) {
+        let plan = parse(shipped.name, shipped.text).expect("it was right");
+        let labels = Labels { regions: plan.regions.clone(), ..Labels::default() };
+        let text =
+            write(&plan.schedule(seed), &labels).unwrap_or_else(|error| panic!("{}: {error}", plan.name));
+        let again = parse("explicit", &text).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(run_schedule(again.schedule(seed), Options::default()).trace_hash, hash, "{}", plan.name);
+    }
+}
+
+#[test]
+fn the_time_line_becomes_faults() {
+    let plan = read(
+        "event = [
+          { at = \"2s\", partition = \"eu | us\", for = \"1.5s\" },
+          { at = \"3s\", clock = \"us\", set = \"-20ms\", and = [{ after = \"1s\", disk_error = \"eu\", calls = 3 }] },
+          { at = \"4s\", crash = \"eu\", down = \"1s\", repeat = 2, every = \"10s\" },
+          { at = \"5s\", one_way = \"us > *\" },
+        ]",
+    );
+    let incidents = plan.schedule(1).incidents;
+    let faults: Vec<_> = incidents.iter().map(|incident| incident.faults.clone()).collect();
+    let (eu, us) = (Group::of([0]), Group::of([1]));
+    let cut = Pattern::steady(Shape::Between(eu, us));
+    assert_eq!(
+        faults,
+        [
+            vec![(2_000_000, Fault::Cut(cut, 0)), (3_500_000, Fault::Mend(cut))],
+            vec![
+                (3_000_000, Fault::Clock(1, crate::clock::Step::To(-20))),
+                (4_000_000, Fault::DiskError(0, Call::Sync, 3)),
+            ],
+            vec![(4_000_000, Fault::Crash(0, 1_000_000))],
+            vec![(5_000_000, Fault::Cut(Pattern::steady(Shape::OneWay(us, eu)), 0))],
+            vec![(14_000_000, Fault::Crash(0, 1_000_000))],
+        ]
+    );
+}
+
+#[test]
+fn ranges_are_drawn_by_the_seed_and_each_by_itself() {
+    let text = "event = [{ at = \"2s..40s\", crash = \"eu\", down = \"1s..9s\" }]";
+    let (plan, more) = (read(text), read(&format!("duration = \"60s..90s\"\n{text}")));
+    let ats: Vec<u64> = (0..20).map(|seed| plan.schedule(seed).incidents[0].at_us()).collect();
+    assert!(ats.iter().all(|at| (2_000_000..=40_000_000).contains(at)));
+    assert!(ats.iter().any(|at| *at != ats[0]), "{ats:?}");
+    assert_eq!(plan.schedule(5).incidents, more.schedule(5).incidents, "another range changes nothing here");
+}
+
+#[test]
+fn named_jobs_are_the_only_ones_unless_services_are_asked_for() {
+    let job = "job = [{ at = \"2s\", region = \"us\", key = \"pay:x\", then = \"renew\", times = 2 }]\n";
+    let schedule = read(job).schedule(0);
+    assert_eq!(schedule.jobs.len(), 1);
+    let Course::Claim { then, lease_ms, .. } = schedule.jobs[0].course else { panic!("a claim") };
+    assert_eq!((then, lease_ms), (Then::Renew(2), 30_000));
+    assert_eq!(schedule.scenario.keys[schedule.jobs[0].key], "pay:x");
+    let with_rate = read(&format!("{job}[workload]\nrate = \"10/s\"")).schedule(0);
+    assert!((400..800).contains(&with_rate.jobs.len()), "{}", with_rate.jobs.len());
+    assert!(with_rate.jobs.is_sorted_by_key(|job| job.at_us));
+    let mut numbers: Vec<u32> = with_rate.jobs.iter().map(|job| job.number).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), with_rate.jobs.len(), "dice go by the number");
+}
+
+#[test]
+fn zipf_and_twins_shape_the_work() {
+    let work = |text: &str| read(&format!("[workload]\nrate = \"20/s\"\n{text}")).schedule(1);
+    let share_of_first = |schedule: &Schedule| {
+        let first = schedule.jobs.iter().filter(|job| job.key == 0).count();
+        first * 100 / schedule.jobs.len()
+    };
+    // Of ten keys the first has a tenth, or 1 / (1 + 1/2 + … + 1/10) = 34 %.
+    assert!((6..15).contains(&share_of_first(&work(""))));
+    assert!((29..40).contains(&share_of_first(&work("zipf = 1.0"))));
+    let (plain, twins) = (work(""), work("twins = \"50%\"\ntwin_gap = \"1s\""));
+    assert!(twins.jobs.len() * 10 > plain.jobs.len() * 13, "{} {}", twins.jobs.len(), plain.jobs.len());
+    let pairs = twins.jobs.iter().filter(|job| {
+        let again = |other: &&crate::workload::Job| {
+            (other.at_us, other.key) == (job.at_us + 1_000_000, job.key) && other.home != job.home
+        };
+        twins.jobs.iter().any(|other| again(&other))
+    });
+    assert!(pairs.count() > 300);
+}
+
+#[test]
+fn delays_come_from_the_link_the_places_or_all_links() {
+    let plan = parse(
+        "f",
+        "[[region]]\nname = \"eu\"\nplace = \"aws:eu-west-1\"\n[[region]]\nname = \"us\"\nplace = \"gcp:us-east4\"\n\
+         [[region]]\nname = \"x\"\n[links]\ndelay = \"7ms\"\nloss = \"1%\"\n[[link]]\nfrom = \"us\"\nto = \"eu\"\ndelay = \"50ms\"",
+    )
+    .expect("right");
+    let scenario = plan.schedule(0).scenario;
+    let delay = |from, to| {
+        let own = scenario.links.iter().find(|link| (link.from, link.to) == (from, to));
+        own.map_or(scenario.weather.delay_us, |link| link.weather.delay_us)
+    };
+    assert_eq!([delay(0, 1), delay(1, 0), delay(0, 2)], [34_000, 50_000, 7_000]);
+    assert!(scenario.links.iter().all(|link| link.weather.loss == 10), "the rest is that of all links");
+    assert!(scenario.menu.rough);
+}
+
+/// Each with its place, and with what to do.
+#[test]
+fn what_is_wrong_is_told_with_line_and_column_and_what_to_write() {
+    for (text, told) in [
+        ("durtion = \"5s\"", "f:2:1: unknown field `durtion`, expected one of"),
+        ("duration = 5", "f:2:12: duration: 5 is not a duration; write a number with one of the units"),
+        ("duration = \"9s..5s\"", "f:2:12: duration: the range is crossed; write \"5s..9s\""),
+        ("duration = \"1us\"", "f:2:12: duration: 1us is out of range; choose from 1s to 7d"),
+        ("seed = -1", "f:2:8: seed: -1 is no seed"),
+        ("event = [{ at = \"2s\" }]", "f:2:10: the event does nothing; say what with one of partition"),
+        (
+            "event = [{ at = \"2s\", crash = \"ap\", down = \"1s\" }]",
+            "f:2:31: crash: no region is called \"ap\"; there are: eu, us",
+        ),
+        ("event = [{ at = \"2s\", crash = \"eu\" }]", "f:2:10: down is missing; write down = \"2s\""),
+        (
+            "event = [{ at = \"2m\", reset = [\"eu\", \"us\"] }]",
+            "f:2:17: at: 2m is out of range; choose from 0s to 60s",
+        ),
+        (
+            "event = [{ at = \"2s\", crash = \"eu\", down = \"1s\", for = \"1s\" }]",
+            "f:2:56: for: crash does not last; say how long it is down",
+        ),
+        (
+            "event = [{ at = \"2s\", crash = \"eu\", stall = \"eu\", down = \"1s\" }]",
+            "f:2:45: stall: an event does one thing; put this one into and",
+        ),
+        (
+            "event = [{ at = \"2s\", partition = \"eu\" }]",
+            "f:2:35: partition: \"eu\" does not name two groups; write such as \"eu | us\"",
+        ),
+        (
+            "event = [{ at = \"2s\", clock = \"eu\", set = \"+9s\" }]",
+            "f:2:43: set: \"+9s\" is more than 5 times max_drift",
+        ),
+        ("event = [{ at = \"2s\", add = \"eu\" }]", "f:2:29: add: \"eu\" belongs already"),
+        (
+            "event = [{ at = \"2s\", rot = \"eu\" }, { at = \"2s\", rot = \"us\" }]",
+            "f:2:37: rot: takes what must not be gone elsewhere too",
+        ),
+        (
+            "job = [{ at = \"2s\", region = \"eu\", key = \"x\" }]",
+            "f:2:42: key: \"x\" is of no [[namespace]]",
+        ),
+        (
+            "job = [{ at = \"2s\", region = \"eu\", key = \"pay:x\", do = \"steal\" }]",
+            "f:2:56: do: \"steal\" is not known; choose one of \"claim\", \"get\", \"forget\"",
+        ),
+        (
+            "[[namespace]]\nname = \"a\"\nretention = \"30s\"",
+            "f:4:13: retention: must be longer than lease and twice max_drift (S1); write at least \"31.001s\"",
+        ),
+        (
+            "[workload]\nlost = \"0.05%\"",
+            "f:3:8: lost: \"0.05%\" is not a share; write a share in steps of a tenth",
+        ),
+        ("[workload]\nzombies = \"60%\"\nvanish = \"60%\"", "more than 100% together; lower them"),
+        ("[workload]\nelsewhere = 5", "f:3:13: elsewhere: 5 is not a share"),
+        ("[chaos]\nkinds = [\"locusts\"]", "f:3:9: kinds: \"locusts\" is not known; choose of partitions"),
+        ("[expect]\nreached = \"nirvana\"", "f:3:11: reached: no moment is called \"nirvana\""),
+        ("[expect]\nconvergence_max = \"1s..2s\"", "f:3:19: convergence_max: a range has no meaning here"),
+        ("[[link]]\nbetween = [\"eu\", \"eu\"]", "f:3:11: between: names two different regions"),
+        ("[[link]]\ndelay = \"1ms\"", "f:2:1: a link has two ends"),
+    ] {
+        let error = wrong(text);
+        assert!(error.contains(told), "{text}\n{error}\n{told}");
+    }
+    let all =
+        parse("f", "[[region]]\nname = \"EU\"\nplace = \"moon:base-1\"\nlater = \"yes\"").expect_err("wrong");
+    let FileError::Wrong(problems) = &all else { panic!("{all}") };
+    let places: Vec<(usize, usize)> = problems.iter().map(|problem| (problem.line, problem.column)).collect();
+    assert_eq!(places, [(1, 1), (2, 8), (3, 9), (4, 9)], "all at once: {all}");
+    assert!(matches!(parse("f", "a = ["), Err(FileError::Wrong(_))));
 }
