@@ -56,10 +56,17 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Its faults where the event begins at `begin_us`, appended.
-    pub(super) fn faults(&self, begin_us: u64, seed: u64, end_us: u64, faults: &mut Vec<(u64, Fault)>) {
-        let at_us = begin_us.saturating_add(self.after_us.draw(seed));
-        let until_us = self.lasts_us.map(|lasts_us| at_us.saturating_add(lasts_us.draw(seed)));
+    /// Its faults where the event begins at `begin_us`, for the so-manieth time, appended.
+    pub(super) fn faults(
+        &self,
+        begin_us: u64,
+        (seed, nth): (u64, u64),
+        end_us: u64,
+        faults: &mut Vec<(u64, Fault)>,
+    ) {
+        let draw = |range: Ranged| range.draw_nth(seed, nth);
+        let at_us = begin_us.saturating_add(draw(self.after_us));
+        let until_us = self.lasts_us.map(|lasts_us| at_us.saturating_add(draw(lasts_us)));
         let mut push = |fault| faults.push((at_us, fault));
         match &self.deed {
             Deed::Cut(patterns, turn) => {
@@ -71,18 +78,18 @@ impl Part {
             Deed::Mend(patterns) => patterns.iter().for_each(|pattern| push(Fault::Mend(*pattern))),
             Deed::Reset(a, b) => push(Fault::Reset(*a, *b)),
             Deed::Down(down, region, down_us) => push(match down {
-                Down::Process => Fault::Crash(*region, down_us.draw(seed)),
-                Down::Power => Fault::PowerLoss(*region, down_us.draw(seed)),
-                Down::Disk => Fault::DiskLoss(*region, down_us.draw(seed)),
+                Down::Process => Fault::Crash(*region, draw(*down_us)),
+                Down::Power => Fault::PowerLoss(*region, draw(*down_us)),
+                Down::Disk => Fault::DiskLoss(*region, draw(*down_us)),
             }),
             Deed::Clock(region, step) => push(Fault::Clock(*region, *step)),
-            Deed::SlowDisk(region, times) => push(Fault::SlowDisk(*region, times.draw(seed))),
+            Deed::SlowDisk(region, times) => push(Fault::SlowDisk(*region, draw(*times))),
             Deed::Full(region, room) => {
-                push(Fault::Full(*region, room.map(|room| room.draw(seed) as usize)));
+                push(Fault::Full(*region, room.map(|room| draw(room) as usize)));
             }
             Deed::Stall(region) => push(Fault::Stall(*region, until_us.unwrap_or(at_us) - at_us)),
             Deed::Fuse { retry, region, calls, power, down_us } => {
-                let (calls, down_us) = (calls.draw(seed), down_us.draw(seed));
+                let (calls, down_us) = (draw(*calls), draw(*down_us));
                 push(if *retry {
                     Fault::RetryFuse(*region, calls, *power, down_us)
                 } else {
@@ -90,7 +97,7 @@ impl Part {
                 });
             }
             Deed::DiskError(region, call, calls) => {
-                push(Fault::DiskError(*region, *call, calls.draw(seed)));
+                push(Fault::DiskError(*region, *call, draw(*calls)));
             }
             Deed::Rot(region, which) => {
                 let drawn = || Dice::new(seed, Stream::Ranges, at_us).bits();

@@ -69,7 +69,9 @@ pub(super) fn expand(events: &[Planned], seed: u64, scenario: &Scenario) -> (Vec
                 for nth in 0..*repeat {
                     let begin_us = at_us.draw_nth(seed, nth) + nth * every_us;
                     let mut faults: Vec<(u64, Fault)> = Vec::new();
-                    parts.iter().for_each(|part| part.faults(begin_us, seed, scenario.storm_us, &mut faults));
+                    for part in parts {
+                        part.faults(begin_us, (seed, nth), scenario.storm_us, &mut faults);
+                    }
                     incidents.push(Incident::of(faults));
                 }
             }
@@ -113,8 +115,9 @@ const DEEDS: [Ask; 21] = [
     ("retire", |raw| &raw.retire),
 ];
 
-/// Everything that says more about a deed, and which deeds it is for.
-const DETAILS: [(&str, fn(&RawEvent) -> &Leaf, &[&str]); 12] = [
+/// What says more about a deed, and which deeds it is for.
+type Detail = (&'static str, fn(&RawEvent) -> &Leaf, &'static [&'static str]);
+const DETAILS: [Detail; 12] = [
     ("flap", |raw| &raw.flap, &["partition", "one_way", "ring", "everywhere"]),
     ("turn", |raw| &raw.turn, &["partition", "one_way", "ring", "everywhere", "pattern"]),
     ("mend", |raw| &raw.mend, &["partition", "one_way", "ring", "everywhere", "pattern"]),
