@@ -119,13 +119,15 @@ fn fault_words(fault: &Fault) -> String {
     }
 }
 
-const fn step_words(step: Step) -> &'static str {
-    match step {
+fn step_words(step: Step) -> String {
+    let words = match step {
         Step::Calm => "within the bound",
         Step::Edge => "to the bound",
         Step::Behind => "behind, beyond the bound",
         Step::Beyond => "beyond the bound",
-    }
+        Step::To(ms) => return format!("to {ms:+} ms beside the true time"),
+    };
+    words.to_owned()
 }
 
 fn shape_words(shape: Shape) -> String {

@@ -190,6 +190,7 @@ const PLAINER: [Simplify; 10] = [
     |schedule| {
         let weather = schedule.scenario.weather;
         let calm = Weather { loss: 0, duplicate: 0, reorder: 0, replay: 0, ..weather };
+        schedule.scenario.menu.rough = false;
         std::mem::replace(&mut schedule.scenario.weather, calm) != calm
     },
     |schedule| schedule.scenario.weather.rate.take().is_some(),
@@ -220,6 +221,7 @@ fn without_last_region(schedule: &Schedule) -> Option<Schedule> {
         || !scenario.steps.is_empty()
         || scenario.severed.is_some()
         || scenario.core.is_some()
+        || !scenario.links.is_empty()
     {
         return None;
     }

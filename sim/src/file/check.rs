@@ -5,10 +5,11 @@ use toml::{Spanned, Value};
 use super::checker::{Checker, shown, span_or};
 use super::plan::{NamespacePlan, Plan};
 use super::problem::{FileError, Source};
-use super::raw::{Leaf, RawFile, RawNamespace};
+use super::raw::{Leaf, RawEvent, RawFile, RawNamespace};
 use super::units::Unit;
 use super::{events, expect, jobs, topology};
 use crate::limits;
+use crate::pattern::Group;
 use crate::scenario::Menu;
 
 const DURATION_US: u64 = 60_000_000;
@@ -35,7 +36,7 @@ pub(super) fn check(file: &str, text: &str) -> Result<Plan, FileError> {
 }
 
 fn assemble(checker: &mut Checker<'_>, raw: &RawFile) -> Plan {
-    let durations = 1_000_000..=limits::FILE_DURATION_US_MAX;
+    let durations = 1_000..=limits::FILE_DURATION_US_MAX;
     let duration_us = checker.ranged_or(&raw.duration, "duration", Unit::Time, durations, DURATION_US);
     let drifts = 1_000..=60_000_000;
     let max_drift = checker.ranged_or(&raw.max_drift, "max_drift", Unit::Time, drifts, MAX_DRIFT_MS * 1_000);
@@ -62,6 +63,7 @@ fn assemble(checker: &mut Checker<'_>, raw: &RawFile) -> Plan {
     let events = reader.read(&raw.event);
     check_severed(checker, raw, links.severed.is_some());
     let chaos = chaos(checker, raw);
+    let core = core(checker, raw, names, chaos);
     "expect".clone_into(&mut checker.place);
     let expect = expect::read(checker, &raw.expect);
     let unhurried = checker.word(&raw.compare, "compare", &[("seldom", true), ("often", false)]);
@@ -71,7 +73,7 @@ fn assemble(checker: &mut Checker<'_>, raw: &RawFile) -> Plan {
         about: words(&raw.about, "about"),
         seed: seed(checker, &raw.seed),
         members: regions.members,
-        regions: regions.names,
+        regions: regions.names.clone(),
         expect,
         duration_us,
         max_drift_ms,
@@ -84,6 +86,7 @@ fn assemble(checker: &mut Checker<'_>, raw: &RawFile) -> Plan {
         distances_us: links.distances_us,
         healed_us: links.healed_us,
         severed: links.severed,
+        core,
         links: own,
         disk,
         habits,
@@ -222,6 +225,31 @@ fn keys(
 fn namespace_of(key: &str, namespaces: &[NamespacePlan]) -> Option<usize> {
     let (name, _) = key.split_once(':')?;
     namespaces.iter().position(|namespace| namespace.name == name)
+}
+
+/// Who is healed at the end; what a disk took is to be had from the others, so that all are where one is lost.
+fn core(checker: &mut Checker<'_>, raw: &RawFile, regions: &[String], chaos: Menu) -> Option<Group> {
+    let (names, at) = checker.texts(&raw.core, "core")?;
+    let mut core = Group::default();
+    for name in names {
+        match regions.iter().position(|region| *region == name) {
+            Some(region) => core = core.with(region),
+            None => {
+                let all = regions.join(", ");
+                checker.error(&at, format!("core: no region is called {name:?}; there are: {all}"));
+            }
+        }
+    }
+    let whole = |event: &RawEvent| {
+        [&event.add, &event.retire, &event.wipe, &event.rot].iter().all(|leaf| leaf.is_none())
+    };
+    let all = || raw.event.iter().flat_map(|event| std::iter::once(event).chain(&event.get_ref().and));
+    let lost = chaos.disk_loss || chaos.rot || raw.links.severed.is_some();
+    if core.len() < 2 || lost || !all().all(|event| whole(event.get_ref())) {
+        let text = "core: names two regions at least, and goes with no add, retire, wipe, rot or severed; remove one of them";
+        checker.error(&at, text);
+    }
+    Some(core)
 }
 
 /// A severed pair agrees through others, and these must not leave.

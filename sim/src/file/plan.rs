@@ -11,6 +11,7 @@ use super::ranged::Ranged;
 use crate::faults::{self, Incident};
 use crate::habits::{Demand, Habits};
 use crate::link::{Rate, Spread, Weather};
+use crate::pattern::Group;
 use crate::scenario::{Menu, Namespace, OwnLink, Scenario};
 use crate::schedule::Schedule;
 use crate::workload;
@@ -40,6 +41,7 @@ pub struct Plan {
     pub(super) distances_us: Option<(u64, u64)>,
     pub(super) healed_us: Option<Ranged>,
     pub(super) severed: Option<(usize, usize)>,
+    pub(super) core: Option<Group>,
     pub(super) links: Vec<(usize, usize, WeatherPlan)>,
     pub(super) disk: DiskPlan,
     pub(super) habits: Habits,
@@ -180,6 +182,7 @@ impl Plan {
             keep_bytes: self.disk.keep_bytes.draw(seed) as usize,
             tight_memory_bytes: self.disk.max_memory_bytes.map(|bytes| bytes.draw(seed) as usize),
             severed: self.severed,
+            core: self.core,
             spells: Vec::new(),
             distances_us: self.distances_us,
             steps: Vec::new(),

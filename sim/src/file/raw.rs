@@ -23,7 +23,7 @@ macro_rules! table {
     };
 }
 
-table!(RawFile { name, about, seed, duration, max_drift, compare, keys } {
+table!(RawFile { name, about, seed, duration, max_drift, compare, keys, core } {
     region: Tables<RawRegion>,
     links: RawLinks,
     link: Tables<RawLink>,

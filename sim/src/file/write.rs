@@ -37,7 +37,7 @@ pub fn write(schedule: &Schedule, labels: &Labels) -> Result<String, String> {
     let sites = scenario.sites();
     let named = labels.regions.len() == sites;
     let names = if named { labels.regions.clone() } else { (1..=sites).map(|n| format!("r{n}")).collect() };
-    let mut text = head(scenario, labels);
+    let mut text = head(scenario, labels, &names);
     text += &events::write(schedule, &names)?;
     text += &jobs::write(schedule, &names);
     text += &tables(scenario, &names)?;
@@ -56,7 +56,8 @@ pub(super) fn runs_alike(a: &Schedule, b: &Schedule) -> bool {
         let mut scenario = schedule.scenario.clone();
         scenario.spells.clear();
         (scenario.clients, scenario.demand) = (0, Demand::CALM);
-        scenario.menu = crate::scenario::Menu::default();
+        let rough = scenario.menu.rough;
+        scenario.menu = crate::scenario::Menu { rough, ..Default::default() };
         format!("{scenario:?}")
     };
     a.incidents == b.incidents && a.jobs == b.jobs && bare(a) == bare(b)
@@ -76,7 +77,7 @@ fn list(texts: &[String]) -> String {
     format!("[{}]", texts.join(", "))
 }
 
-fn head(scenario: &Scenario, labels: &Labels) -> String {
+fn head(scenario: &Scenario, labels: &Labels, names: &[String]) -> String {
     let mut text = String::new();
     for (key, words) in [("name", &labels.name), ("about", &labels.about)] {
         if !words.is_empty() {
@@ -91,6 +92,10 @@ fn head(scenario: &Scenario, labels: &Labels) -> String {
     let _ = writeln!(text, "max_drift = {}", time(scenario.max_drift_ms * 1_000));
     let compare = if scenario.unhurried { "seldom" } else { "often" };
     let _ = writeln!(text, "compare = {}", quoted(compare));
+    if let Some(core) = scenario.core {
+        let core: Vec<String> = core.regions().map(|at| names[at].clone()).collect();
+        let _ = writeln!(text, "core = {}", list(&core));
+    }
     if counts(scenario).is_none() {
         let _ = writeln!(text, "keys = {}", list(&scenario.keys));
     }
