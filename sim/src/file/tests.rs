@@ -212,71 +212,71 @@ fn delays_come_from_the_link_the_places_or_all_links() {
     assert!(scenario.menu.rough);
 }
 
+/// A file, and a part of what is told of it.
+const WRONG: &[(&str, &str)] = &[
+    ("durtion = \"5s\"", "f:2:1: unknown field `durtion`, expected one of"),
+    ("duration = 5", "f:2:12: duration: 5 is not a duration; write a number with one of the units"),
+    ("duration = \"9s..5s\"", "f:2:12: duration: the range is crossed; write \"5s..9s\""),
+    ("duration = \"1us\"", "f:2:12: duration: 1us is out of range; choose from 1ms to 7d"),
+    ("seed = -1", "f:2:8: seed: -1 is no seed"),
+    ("event = [{ at = \"2s\" }]", "f:2:10: the event does nothing; say what with one of partition"),
+    (
+        "event = [{ at = \"2s\", crash = \"ap\", down = \"1s\" }]",
+        "f:2:31: crash: no region is called \"ap\"; there are: eu, us",
+    ),
+    ("event = [{ at = \"2s\", crash = \"eu\" }]", "f:2:10: down is missing; write down = \"2s\""),
+    (
+        "event = [{ at = \"2m\", reset = [\"eu\", \"us\"] }]",
+        "f:2:17: at: 2m is out of range; choose from 0s to 60s",
+    ),
+    (
+        "event = [{ at = \"2s\", crash = \"eu\", down = \"1s\", for = \"1s\" }]",
+        "f:2:56: for: crash does not last; say how long it is down",
+    ),
+    (
+        "event = [{ at = \"2s\", crash = \"eu\", stall = \"eu\", down = \"1s\" }]",
+        "f:2:45: stall: an event does one thing; put this one into and",
+    ),
+    (
+        "event = [{ at = \"2s\", partition = \"eu\" }]",
+        "f:2:35: partition: \"eu\" does not name two groups; write such as \"eu | us\"",
+    ),
+    (
+        "event = [{ at = \"2s\", clock = \"eu\", set = \"+9s\" }]",
+        "f:2:43: set: \"+9s\" is more than 5 times max_drift",
+    ),
+    ("event = [{ at = \"2s\", add = \"eu\" }]", "f:2:29: add: \"eu\" belongs already"),
+    (
+        "event = [{ at = \"2s\", rot = \"eu\" }, { at = \"2s\", rot = \"us\" }]",
+        "f:2:37: rot: takes what must not be gone elsewhere too",
+    ),
+    ("job = [{ at = \"2s\", region = \"eu\", key = \"x\" }]", "f:2:42: key: \"x\" is of no [[namespace]]"),
+    (
+        "job = [{ at = \"2s\", region = \"eu\", key = \"pay:x\", do = \"steal\" }]",
+        "f:2:56: do: \"steal\" is not known; choose one of \"claim\", \"get\", \"forget\"",
+    ),
+    (
+        "[[namespace]]\nname = \"a\"\nretention = \"30s\"",
+        "f:4:13: retention: must be longer than lease and twice max_drift (S1); write at least \"31.001s\"",
+    ),
+    (
+        "[workload]\nlost = \"0.05%\"",
+        "f:3:8: lost: \"0.05%\" is not a share; write a share in steps of a tenth",
+    ),
+    ("[workload]\nzombies = \"60%\"\nvanish = \"60%\"", "more than 100% together; lower them"),
+    ("[workload]\nelsewhere = 5", "f:3:13: elsewhere: 5 is not a share"),
+    ("[chaos]\nkinds = [\"locusts\"]", "f:3:9: kinds: \"locusts\" is not known; choose of partitions"),
+    ("[expect]\nreached = \"nirvana\"", "f:3:11: reached: no moment is called \"nirvana\""),
+    ("[expect]\nconvergence_max = \"1s..2s\"", "f:3:19: convergence_max: a range has no meaning here"),
+    ("[[link]]\nbetween = [\"eu\", \"eu\"]", "f:3:11: between: names two different regions"),
+    ("core = [\"eu\"]", "f:2:8: core: names two regions at least"),
+    ("[[link]]\ndelay = \"1ms\"", "f:2:1: a link has two ends"),
+];
+
 /// Each with its place, and with what to do.
 #[test]
 fn what_is_wrong_is_told_with_line_and_column_and_what_to_write() {
-    for (text, told) in [
-        ("durtion = \"5s\"", "f:2:1: unknown field `durtion`, expected one of"),
-        ("duration = 5", "f:2:12: duration: 5 is not a duration; write a number with one of the units"),
-        ("duration = \"9s..5s\"", "f:2:12: duration: the range is crossed; write \"5s..9s\""),
-        ("duration = \"1us\"", "f:2:12: duration: 1us is out of range; choose from 1ms to 7d"),
-        ("seed = -1", "f:2:8: seed: -1 is no seed"),
-        ("event = [{ at = \"2s\" }]", "f:2:10: the event does nothing; say what with one of partition"),
-        (
-            "event = [{ at = \"2s\", crash = \"ap\", down = \"1s\" }]",
-            "f:2:31: crash: no region is called \"ap\"; there are: eu, us",
-        ),
-        ("event = [{ at = \"2s\", crash = \"eu\" }]", "f:2:10: down is missing; write down = \"2s\""),
-        (
-            "event = [{ at = \"2m\", reset = [\"eu\", \"us\"] }]",
-            "f:2:17: at: 2m is out of range; choose from 0s to 60s",
-        ),
-        (
-            "event = [{ at = \"2s\", crash = \"eu\", down = \"1s\", for = \"1s\" }]",
-            "f:2:56: for: crash does not last; say how long it is down",
-        ),
-        (
-            "event = [{ at = \"2s\", crash = \"eu\", stall = \"eu\", down = \"1s\" }]",
-            "f:2:45: stall: an event does one thing; put this one into and",
-        ),
-        (
-            "event = [{ at = \"2s\", partition = \"eu\" }]",
-            "f:2:35: partition: \"eu\" does not name two groups; write such as \"eu | us\"",
-        ),
-        (
-            "event = [{ at = \"2s\", clock = \"eu\", set = \"+9s\" }]",
-            "f:2:43: set: \"+9s\" is more than 5 times max_drift",
-        ),
-        ("event = [{ at = \"2s\", add = \"eu\" }]", "f:2:29: add: \"eu\" belongs already"),
-        (
-            "event = [{ at = \"2s\", rot = \"eu\" }, { at = \"2s\", rot = \"us\" }]",
-            "f:2:37: rot: takes what must not be gone elsewhere too",
-        ),
-        (
-            "job = [{ at = \"2s\", region = \"eu\", key = \"x\" }]",
-            "f:2:42: key: \"x\" is of no [[namespace]]",
-        ),
-        (
-            "job = [{ at = \"2s\", region = \"eu\", key = \"pay:x\", do = \"steal\" }]",
-            "f:2:56: do: \"steal\" is not known; choose one of \"claim\", \"get\", \"forget\"",
-        ),
-        (
-            "[[namespace]]\nname = \"a\"\nretention = \"30s\"",
-            "f:4:13: retention: must be longer than lease and twice max_drift (S1); write at least \"31.001s\"",
-        ),
-        (
-            "[workload]\nlost = \"0.05%\"",
-            "f:3:8: lost: \"0.05%\" is not a share; write a share in steps of a tenth",
-        ),
-        ("[workload]\nzombies = \"60%\"\nvanish = \"60%\"", "more than 100% together; lower them"),
-        ("[workload]\nelsewhere = 5", "f:3:13: elsewhere: 5 is not a share"),
-        ("[chaos]\nkinds = [\"locusts\"]", "f:3:9: kinds: \"locusts\" is not known; choose of partitions"),
-        ("[expect]\nreached = \"nirvana\"", "f:3:11: reached: no moment is called \"nirvana\""),
-        ("[expect]\nconvergence_max = \"1s..2s\"", "f:3:19: convergence_max: a range has no meaning here"),
-        ("[[link]]\nbetween = [\"eu\", \"eu\"]", "f:3:11: between: names two different regions"),
-        ("core = [\"eu\"]", "f:2:8: core: names two regions at least"),
-        ("[[link]]\ndelay = \"1ms\"", "f:2:1: a link has two ends"),
-    ] {
+    for (text, told) in WRONG {
         let error = wrong(text);
         assert!(error.contains(told), "{text}\n{error}\n{told}");
     }
