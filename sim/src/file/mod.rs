@@ -1,12 +1,12 @@
 //! Scenario files: a topology, what services do, a time line and what is expected, in TOML that people write; and the way
-//! back, a whole [`Schedule`] as such a file. `sim/SCENARIOS.md` is their manual, `sim/scenario.schema.json` their schema.
+//! back, a whole [`Schedule`](crate::schedule::Schedule) as such a file. `sim/SCENARIOS.md` is their manual, `sim/scenario.schema.json` their schema.
 //!
 //! ```text
 //! text --raw: shape, places--> --check: every error at once--> Plan --seed draws what is left open--> Schedule
 //! Schedule --write--> text, which reads back as the same schedule
 //! ```
 //! Rejected: YAML and JSON (no comments, or no places in errors; onced's configuration is TOML, too), a language of its own
-//! (one more to learn), serde straight into [`Schedule`] (stops at the first error and cannot say what to write instead).
+//! (one more to learn), serde straight into [`Schedule`](crate::schedule::Schedule) (stops at the first error and cannot say what to write instead).
 //!
 //! Must never: run anything; let a file run in another way than it says.
 
