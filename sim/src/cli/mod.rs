@@ -4,6 +4,7 @@
 
 mod canary;
 mod exhaustive;
+mod measure;
 mod patterns;
 mod scenario;
 mod shrink;
@@ -75,6 +76,9 @@ enum Command {
     /// Cuts many regions apart in each known way, heals them, and shows what agreement took
     #[command(after_help = patterns::EXAMPLES)]
     Patterns(patterns::PatternsArgs),
+    /// Says what a topology costs and gives, over many seeds; several scenarios side by side
+    #[command(after_help = measure::EXAMPLES)]
+    Measure(measure::MeasureArgs),
     /// Leaves out of a failing run all that it does not need to fail
     #[command(after_help = shrink::EXAMPLES)]
     Shrink(shrink::ShrinkArgs),
@@ -169,6 +173,7 @@ pub fn main() -> u8 {
         Command::Schedule(args) => scenario::schedule(&args),
         Command::Scenarios(args) => scenario::scenarios(&args),
         Command::Patterns(args) => patterns::command(&args),
+        Command::Measure(args) => measure::command(&args),
         Command::Shrink(args) => shrink::command(&args),
         Command::Exhaustive(args) => exhaustive::command(&args),
         Command::Canary(args) => canary::command(args.json, args.only.as_deref(), jobs(args.jobs)),

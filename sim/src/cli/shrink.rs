@@ -2,12 +2,15 @@
 //!
 //! Must never: say that a run is minimal when the search was cut short.
 
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use serde::Serialize;
-use std::fmt::Write as _;
 
 use super::{chosen, complain, say, story, usage};
 use crate::describe;
+use crate::file::{self, Labels};
 use crate::limits;
 use crate::report::{Verdict, exit};
 use crate::run::Options;
@@ -21,13 +24,17 @@ Exit codes: those of the run that is left; 0 if the seed does not fail at all.
 Examples:
   onced-sim shrink --seed 817 --report seed-817              (open seed-817/report.html)
   onced-sim shrink --seed 3 --canary losers-not-listed        (built with --features canary)
+  onced-sim shrink mine.toml --seed 12 --write regressions    (a scenario file, and a Rust test that runs it)
   onced-sim shrink --seed 817 --json | jq .events";
 
 #[derive(Args, Debug)]
 pub struct ShrinkArgs {
+    /// A scenario file, or a name of `onced-sim scenarios`; without it the random run of the seed
+    #[arg(required_unless_present = "seed", value_name = "SCENARIO")]
+    file: Option<PathBuf>,
     /// The seed that fails
     #[arg(long)]
-    seed: u64,
+    seed: Option<u64>,
     /// Runs that the search may take
     #[arg(long, default_value_t = limits::SHRINK_RUNS_MAX, value_parser = clap::value_parser!(u64).range(1..))]
     runs: u64,
@@ -36,7 +43,10 @@ pub struct ShrinkArgs {
     json: bool,
     /// Writes report.html and report.json of the run that is left into DIR
     #[arg(long, value_name = "DIR")]
-    report: Option<std::path::PathBuf>,
+    report: Option<PathBuf>,
+    /// Writes what is left into DIR: a scenario file, and a Rust test that runs it
+    #[arg(long, value_name = "DIR")]
+    write: Option<PathBuf>,
     /// Plants a bug (only in a build with --features canary)
     #[arg(long, value_name = "NAME")]
     canary: Option<String>,
@@ -55,37 +65,86 @@ struct ShrunkJson<'a> {
     minimal: bool,
 }
 
-/// Shrinks one seed.
+/// Shrinks one run.
 pub fn command(args: &ShrinkArgs) -> u8 {
     let canary = match chosen(args.canary.as_deref()) {
         Ok(canary) => canary,
         Err(message) => return usage(&message),
     };
+    let (schedule, labels) = match subject(args) {
+        Ok(subject) => subject,
+        Err(message) => return usage(&message),
+    };
     let options = Options { canary, ..Options::default() };
-    let schedule = Schedule::draw(args.seed);
     let report = run_caught_schedule(schedule.clone(), options);
     if report.verdict == Verdict::Pass {
-        say(&if args.json {
-            "null\n".to_owned()
-        } else {
-            format!("seed {} passes: nothing to shrink\n", args.seed)
-        });
+        let text = format!("seed {} passes: nothing to shrink\n", schedule.scenario.seed);
+        say(&if args.json { "null\n".to_owned() } else { text });
         return exit::PASS;
     }
     let shrunk = shrink(schedule, report, options, args.runs);
     say(&if args.json { json(&shrunk) } else { human(&shrunk) });
+    let command = again(args, shrunk.schedule.scenario.seed);
     if let Some(folder) = &args.report {
         // Once more, recorded: the search records nothing.
         let recorded = Options { keep_story: true, ..options };
         let report = run_caught_schedule(shrunk.schedule.clone(), recorded);
-        let planted = args.canary.as_deref().map_or_else(String::new, |bug| format!(" --canary {bug}"));
-        let again = format!("onced-sim shrink --seed {}{planted}", args.seed);
-        if let Err(message) = story::write_report(&report, folder, None, Some(again)) {
+        if let Err(message) = story::write_report(&report, folder, None, Some(command.clone())) {
             complain(&message);
             return exit::INTERNAL;
         }
     }
+    if let Some(folder) = &args.write
+        && let Err(message) = write_test(&shrunk, labels, &command, folder)
+    {
+        complain(&message);
+        return exit::INTERNAL;
+    }
     shrunk.report.verdict.exit_code()
+}
+
+/// What is to be shrunk, and what people call it.
+fn subject(args: &ShrinkArgs) -> Result<(Schedule, Labels), String> {
+    let Some(path) = &args.file else {
+        let seed = args.seed.unwrap_or_default();
+        let labels = Labels { name: format!("seed {seed}, shrunk"), ..Labels::default() };
+        return Ok((Schedule::draw(seed), labels));
+    };
+    let plan = file::load(path).map_err(|error| error.to_string())?;
+    let schedule = plan.schedule(args.seed.unwrap_or(plan.seed));
+    let file::Plan { name, regions, .. } = plan;
+    Ok((schedule, Labels { name: format!("{name}, shrunk"), regions, ..Labels::default() }))
+}
+
+/// The command that shrinks the same run again.
+fn again(args: &ShrinkArgs, seed: u64) -> String {
+    let file = args.file.as_ref().map_or_else(String::new, |path| format!(" {}", path.display()));
+    let planted = args.canary.as_deref().map_or_else(String::new, |bug| format!(" --canary {bug}"));
+    format!("onced-sim shrink{file} --seed {seed}{planted}")
+}
+
+/// Writes what is left as a scenario file, and a test that runs it.
+fn write_test(shrunk: &Shrunk, labels: Labels, command: &str, folder: &Path) -> Result<(), String> {
+    let seed = shrunk.schedule.scenario.seed;
+    let violation = shrunk.report.verdict.violation();
+    let rule = violation.map_or(shrunk.report.verdict.word(), |violation| violation.invariant);
+    let story = violation.map_or_else(String::new, |violation| violation.story.join(", "));
+    let about = format!("{rule}: {story}. Left by: {command}");
+    // A region without a part in it may have gone.
+    let named = labels.regions.len() == shrunk.schedule.scenario.sites();
+    let regions = if named { labels.regions } else { Vec::new() };
+    let text = file::write(&shrunk.schedule, &Labels { name: labels.name, about, regions })?;
+    let name = format!("{}_seed_{seed}", rule.to_lowercase().replace(['-', '.'], "_"));
+    let test = format!(
+        "/// {rule}: {story}.\n/// Found by `{command}`.\n#[test]\nfn {name}() {{\n    \
+         let plan = sim::file::parse(\"{name}.toml\", include_str!(\"{name}.toml\")).expect(\"a scenario\");\n    \
+         let report = sim::run::run_schedule(plan.schedule(plan.seed), sim::run::Options::default());\n    \
+         assert_eq!(report.verdict, sim::report::Verdict::Pass);\n}}\n"
+    );
+    let failed = |error: std::io::Error| format!("{}: {error}; choose another --write", folder.display());
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    std::fs::write(folder.join(format!("{name}.toml")), text).map_err(failed)?;
+    std::fs::write(folder.join(format!("{name}.rs")), test).map_err(failed)
 }
 
 fn json(shrunk: &Shrunk) -> String {

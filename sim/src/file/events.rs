@@ -341,6 +341,7 @@ impl Reader<'_, '_> {
         match text {
             "calm" => return Some(ClockStep::Calm),
             "edge" => return Some(ClockStep::Edge),
+            "behind" => return Some(ClockStep::Behind),
             "beyond" => return Some(ClockStep::Beyond),
             _ => {}
         }
@@ -351,7 +352,7 @@ impl Reader<'_, '_> {
         let Some(us) = Unit::Time.parse(amount).filter(|us| us.is_multiple_of(1_000)) else {
             let text = format!(
                 "set: {text:?} is no time of a clock; write \"+150ms\" or \"-2s\" (beside the true time, in whole \
-                 milliseconds), \"calm\", \"edge\" or \"beyond\""
+                 milliseconds), \"calm\", \"edge\", \"behind\" or \"beyond\""
             );
             self.checker.error(&at, text);
             return None;

@@ -120,6 +120,8 @@ pub struct World {
     /// Copies of real entries by key, for the join laws.
     copies: BTreeMap<usize, Vec<crdt::store::Inspected>>,
     storm: bool,
+    /// The schedule has no incidents.
+    nothing_breaks: bool,
     pub(crate) trace: Trace,
     pub(crate) story: Recorder,
     pub(crate) goals: Goals,
@@ -184,6 +186,7 @@ impl World {
             flapping: BTreeSet::new(),
             copies: BTreeMap::new(),
             storm: true,
+            nothing_breaks: incidents.is_empty(),
             trace: Trace::new(keep_trace),
             story: Recorder::default(),
             goals: Goals::default(),

@@ -19,7 +19,6 @@ use crate::oracle::facts::{ClaimName, Key, Millis, Part, Region, stamp_ms};
 use crate::oracle::violation::{Violation, clause};
 use crate::oracle::winner::{Verdict, all_past, winner};
 use crate::random::HEAVY_TIMES_MAX;
-use crate::scenario::Menu;
 
 /// What may be compared is older than this at least, milliseconds: clocks differ.
 const OLD_MS: Millis = 4_000;
@@ -169,8 +168,12 @@ impl World {
     /// Whether nothing goes wrong in this run, and comparisons leave to the logs whatever may be on its way.
     fn is_healthy(&self) -> bool {
         let scenario = &self.scenario;
-        let quiet = scenario.spells.is_empty() && scenario.steps.is_empty() && scenario.severed.is_none();
-        quiet && scenario.menu == Menu::default() && scenario.unhurried
+        let weather = scenario.weather;
+        let calm = weather.loss + weather.duplicate + weather.reorder + weather.replay == 0
+            && weather.rate.is_none();
+        let near = scenario.links.is_empty() && scenario.distances_us.is_none();
+        let whole = scenario.steps.is_empty() && scenario.severed.is_none() && scenario.core.is_none();
+        self.nothing_breaks && calm && near && whole && scenario.unhurried
     }
 
     /// The longest that a write may take from its decision to the last peer, and a little more, microseconds.

@@ -127,6 +127,7 @@ fn words(fault: &Fault, names: &[String]) -> String {
             let set = match step {
                 ClockStep::Calm => "calm".to_owned(),
                 ClockStep::Edge => "edge".to_owned(),
+                ClockStep::Behind => "behind".to_owned(),
                 ClockStep::Beyond => "beyond".to_owned(),
                 ClockStep::To(ms) => {
                     let sign = if ms < 0 { '-' } else { '+' };
