@@ -31,8 +31,8 @@ pub struct Samples {
     pub executions: u64,
     /// Executions that CONFLICTS lists at the end: how far apart the two claims were, milliseconds.
     pub duplicates_ms: Vec<u64>,
-    /// From the healing to the first look that found all regions alike, milliseconds.
-    pub converged_ms: u64,
+    /// From the end of the last cut that held until what was apart then was alike, milliseconds, each time.
+    pub converged_ms: Vec<u64>,
     /// Bytes of frames on all links.
     pub bytes: u64,
     /// Virtual time of the run, microseconds.
@@ -67,7 +67,7 @@ pub struct Summary {
     pub duplicates_per_1000: Estimate,
     /// How far apart the claims of a duplicate were, milliseconds; none where there were no duplicates.
     pub window_ms: Option<Spread>,
-    /// From the healing to agreement, milliseconds.
+    /// From the end of a cut to agreement, milliseconds; none where nothing was apart.
     pub convergence_ms: Option<Spread>,
     /// Age of the most silent peer's last word at a grant, milliseconds.
     pub staleness_ms: Option<Spread>,
@@ -114,7 +114,7 @@ impl Summary {
                 1_000.0,
             ),
             window_ms: spread(|run| run.duplicates_ms.clone()),
-            convergence_ms: spread(|run| vec![run.converged_ms]),
+            convergence_ms: spread(|run| run.converged_ms.clone()),
             staleness_ms: spread(|run| run.stale_ms.clone()),
             refused_percent: ratio(|run| run.refused as f64, |run| run.claims as f64, 100.0),
             bytes_per_s: ratio(
@@ -189,7 +189,7 @@ mod tests {
             stale_ms: stale_ms.to_vec(),
             executions: 50,
             duplicates_ms: duplicates_ms.to_vec(),
-            converged_ms: 40,
+            converged_ms: vec![40],
             bytes: 6_000_000,
             virtual_us: 1_000_000,
             links: 6,

@@ -250,6 +250,19 @@ fn next_of(jobs: &mut VecDeque<Job>, store: &Store) -> Option<Vec<u8>> {
     None
 }
 
+/// The answer to a peer's sums, and whether it is more than that now is not the time.
+fn answer(store: &Store, exchange: &Exchange, sums: &[(Bucket, u64)], wanted: bool) -> (Job, bool) {
+    let ours = wanted.then(|| store.bucket_sums(&exchange.horizon)).flatten();
+    match ours.filter(|_| exchange.shards as usize == store.shards()) {
+        Some(ours) => (Job::Differ(*exchange, 0, differing(store, exchange, sums, &ours)), true),
+        None => {
+            let (nonce, buckets) = (exchange.nonce, Vec::new());
+            let declined = Frame::Differ { nonce, number: 0, buckets, more: false, declined: true };
+            (Job::Say(declined.encode()), false)
+        }
+    }
+}
+
 /// Takes a frame of a comparison. `Err`: it does not fit what was asked, or the peer asks more than it may.
 pub(super) fn frame(
     peer: &mut Peer,
@@ -269,18 +282,10 @@ pub(super) fn frame(
             // What the peer has asked before, it has given up.
             comparing.answers.clear();
             let wanted = level || exchange.is_of_everything();
-            let ours = wanted.then(|| store.bucket_sums(&exchange.horizon)).flatten();
-            match ours.filter(|_| exchange.shards as usize == store.shards()) {
-                Some(ours) => {
-                    let differing = differing(store, exchange, sums, &ours);
-                    comparing.answers.push_back(Job::Differ(*exchange, 0, differing));
-                    peer.compared_ms = Some(wall_ms);
-                }
-                None => {
-                    let (nonce, buckets) = (exchange.nonce, Vec::new());
-                    let declined = Frame::Differ { nonce, number: 0, buckets, more: false, declined: true };
-                    comparing.answers.push_back(Job::Say(declined.encode()));
-                }
+            let (answer, is_compared) = answer(store, exchange, sums, wanted);
+            comparing.answers.push_back(answer);
+            if is_compared {
+                peer.compared_ms = Some(wall_ms);
             }
         }
         Frame::Differ { nonce, number, buckets, more, declined } => {
@@ -288,21 +293,15 @@ pub(super) fn frame(
             if *number < asking.parts {
                 return Ok(());
             }
-            if *number > asking.parts {
-                // A gap: what stood in it would be taken for alike.
+            // After a gap, what stood in it would be taken for alike.
+            if *declined || *number > asking.parts {
                 comparing.give_up(wall_ms);
                 return Ok(());
             }
             asking.parts += 1;
             asking.told |= !more;
             asking.differed |= !buckets.is_empty();
-            if *declined {
-                comparing.give_up(wall_ms);
-                return Ok(());
-            }
-            for (bucket, sums) in buckets {
-                asking.compare_shards(store, *bucket, sums.0)?;
-            }
+            buckets.iter().try_for_each(|(bucket, sums)| asking.compare_shards(store, *bucket, sums.0))?;
         }
         Frame::Narrow { exchange, shard, ranges } => {
             check_shard(store, exchange, *shard)?;

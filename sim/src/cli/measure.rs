@@ -23,7 +23,7 @@ Figures: `value [low..high]`: the truth lies between in 95 of 100 cases, by draw
 
   duplicates    executions that CONFLICTS lists at the end, in 1,000; and the runs that had any
   window        how far apart in time the two claims of a duplicate were: for how long another region could still be granted
-  convergence   from the healing until all regions hold the same
+  convergence   from the end of a cut (none holds any more) until what regions knew differently then is alike
   staleness     age of the most silent peer's last word at a grant (`stale_ms`)
   refused       claims answered UNAVAILABLE, of all claims
   bytes         of frames on one directed link
@@ -136,7 +136,7 @@ fn json(columns: &[Column]) -> String {
 /// A line of the table: what it is called, and what a column says.
 type Line = (&'static str, fn(&Summary) -> String);
 
-const LINES: [Line; 14] = [
+const LINES: [Line; 15] = [
     ("runs", |of| of.runs.to_string()),
     ("executions", |of| of.executions.to_string()),
     ("duplicates", |of| of.duplicates.to_string()),
@@ -146,6 +146,7 @@ const LINES: [Line; 14] = [
     ("  window, ms: longest", |of| longest(of.window_ms)),
     ("convergence, ms: p50", |of| p50(of.convergence_ms)),
     ("convergence, ms: p99", |of| p99(of.convergence_ms)),
+    ("convergence, ms: longest", |of| longest(of.convergence_ms)),
     ("staleness, ms: p50", |of| p50(of.staleness_ms)),
     ("staleness, ms: p99", |of| p99(of.staleness_ms)),
     ("staleness, ms: longest", |of| longest(of.staleness_ms)),

@@ -258,29 +258,6 @@ impl World {
         }
     }
 
-    /// For `measure`: what the service was told, and how old the word of others was that it rests on.
-    fn sample(&mut self, decision: &Decision) {
-        let Some(samples) = &mut self.samples else { return };
-        match (&decision.ask, &decision.answer) {
-            (Ask::Complete { .. }, Answer::Completed | Answer::Contested) => {
-                // Told again to whoever asks again.
-                let new = decision.after.outcomes.len() > decision.before.outcomes.len();
-                samples.executions += u64::from(new);
-            }
-            (Ask::Claim { .. }, answer) => {
-                samples.claims += 1;
-                samples.refused += u64::from(matches!(answer, Answer::Unavailable { .. }));
-                let replica = self.sites[usize::from(decision.region) - 1].replica.as_ref();
-                if matches!(answer, Answer::Granted { .. })
-                    && let Some(replica) = replica
-                {
-                    samples.stale_ms.push(replica.store().gate.stale_ms(decision.now));
-                }
-            }
-            _ => {}
-        }
-    }
-
     fn was_dead(&self, decision: &Decision) -> bool {
         all_past(&decision.before, decision.now, self.scenario.max_drift_ms)
     }

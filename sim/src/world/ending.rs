@@ -7,8 +7,8 @@ use super::{Event, World};
 use crate::clock::Step;
 use crate::goals::Goal;
 use crate::limits;
-use crate::oracle::agreement::{ConflictFact, Final};
-use crate::oracle::facts::{Key, View, stamp_ms};
+use crate::oracle::agreement::Final;
+use crate::oracle::facts::{Key, View};
 use crate::oracle::laws::{self, Sample};
 use crate::oracle::violation::{Violation, clause};
 use crate::replica::Real;
@@ -54,27 +54,8 @@ impl World {
         self.check_service()
     }
 
-    /// For `measure`: what is known once all agree.
-    fn sample_end(&mut self) {
-        let now_us = self.now_us();
-        let Some(samples) = &mut self.samples else { return };
-        let healed = self.scenario.healed();
-        let living = self.sites.iter().filter(|site| healed.has(site.index));
-        let living = living.filter_map(|site| site.replica.as_ref());
-        // All list the same.
-        let listed = living.map(|replica| replica.conflicts(&self.scenario.keys)).next().unwrap_or_default();
-        let apart = |conflict: &ConflictFact| {
-            let (_, _, winner) = conflict.winner?;
-            Some(stamp_ms(conflict.loser.stamp).abs_diff(stamp_ms(winner.stamp)))
-        };
-        samples.duplicates_ms = listed.iter().filter_map(apart).collect();
-        let sites = self.sites.len() as u64;
-        (samples.links, samples.virtual_us) = (sites * (sites - 1), now_us);
-        (samples.converged_ms, samples.bytes) = (self.figures.converged_ms, self.figures.bytes);
-    }
-
     /// The keys that living regions know differently.
-    fn keys_apart(&self) -> Vec<Key> {
+    pub(super) fn keys_apart(&self) -> Vec<Key> {
         let apart = |key: &Key| {
             let key = &self.scenario.keys[*key];
             let mut views = self.sites.iter().filter_map(|site| Some(site.replica.as_ref()?.view(key)));

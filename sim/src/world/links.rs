@@ -86,6 +86,7 @@ impl World {
             self.flapping.remove(&(from, to));
         }
         self.goals.reach(Goal::Healed);
+        self.sample_mend();
     }
 
     /// A cut has begun: if it lasts, the session dies of silence.

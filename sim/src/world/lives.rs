@@ -273,6 +273,11 @@ impl World {
                 self.goals.reach(Goal::NewIncarnation);
             }
         }
+        self.begin_life(at, life)
+    }
+
+    /// What a start has begun goes on.
+    fn begin_life(&mut self, at: usize, life: u64) -> Result<(), Violation> {
         for key in 0..self.scenario.keys.len() {
             self.look(at, key)?;
         }

@@ -17,6 +17,7 @@ mod ending;
 mod links;
 mod lives;
 mod log;
+mod measured;
 mod members;
 mod reserve;
 mod site;
@@ -128,6 +129,7 @@ pub struct World {
     pub(crate) statuses: BTreeMap<&'static str, u64>,
     pub(crate) figures: Figures,
     pub(crate) samples: Option<Samples>,
+    healing: Option<measured::Healing>,
 }
 
 /// What links carried and did not, and how long agreement took.
@@ -193,6 +195,7 @@ impl World {
             statuses: BTreeMap::new(),
             figures: Figures::default(),
             samples: None,
+            healing: None,
             scenario,
         };
         world.schedule_beginnings(&incidents);
@@ -281,7 +284,7 @@ impl World {
             Event::Turn { job } => self.turn(job),
             Event::Patience { job, request } => self.lose_patience(job, request),
             Event::Arrive { job, request, sent } => return self.arrive(job, request, &sent),
-            Event::Look => {}
+            Event::Look => self.look_at_healing(),
             Event::Reply(told) => self.deliver(*told),
             Event::Wake { site, life, ticket, over } => return self.wake(site, life, ticket, over),
             Event::Write { site, life } => return self.write(site, life),
