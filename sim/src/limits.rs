@@ -47,6 +47,8 @@ pub const JOBS_MAX: usize = 256;
 pub const FAILURES_SHOWN_MAX: usize = 3;
 /// What a disk writes as one, in bytes; a power loss can still tear it.
 pub const SECTOR_BYTES: usize = 512;
+/// A stall ends at most so long after the healing, virtual microseconds.
+pub const STALL_AFTER_US_MAX: u64 = 6_000_000;
 /// A sync that takes so long has stalled, virtual microseconds.
 pub const STALL_US: u64 = 1_000_000;
 /// A reload that would leave a peer behind is tried again after this, virtual microseconds.
@@ -82,6 +84,12 @@ pub const FILE_DURATION_US_MAX: u64 = 7 * 86_400 * 1_000_000;
 pub const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Keys of a scenario: each is compared between all regions again and again.
 pub const FILE_KEYS_MAX: u64 = 4_096;
+/// Jobs of a scenario, about.
+pub const FILE_JOBS_MAX: u64 = 2_000_000;
+/// Reserve of a disk in a scenario, bytes: it is written in full at every start.
+pub const FILE_RESERVE_BYTES_MAX: u64 = 64 << 20;
+/// Longest typical sync of a scenario, microseconds.
+pub const FILE_SYNC_US_MAX: u64 = 1_000_000;
 /// Services of a scenario.
 pub const FILE_SERVICES_MAX: u64 = 10_000;
 /// Jobs of a scenario in 1,000 seconds: 10,000 a second.

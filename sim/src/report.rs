@@ -154,7 +154,10 @@ impl RunReport {
     /// The command that says what led to its violation.
     pub fn explain_command(&self) -> String {
         let planted = self.canary.map_or_else(String::new, |bug| format!(" --canary {bug}"));
-        format!("onced-sim explain --seed {}{planted}", self.seed)
+        match &self.file {
+            None => format!("onced-sim explain --seed {}{planted}", self.seed),
+            Some(file) => format!("onced-sim run {file} --seed {}{planted} --report DIR", self.seed),
+        }
     }
 
     /// As one JSON object.

@@ -12,7 +12,7 @@
 //! ```
 //! Most records of a frame were decided within milliseconds of each other, in one region and under one policy: stamp,
 //! lease, expiry and the time to completion are told as zigzag differences from the last record that was told briefly
-//! in this frame ([`Before`] says where they begin), lease and expiry only where they differ, region and incarnation not at all. The
+//! in this frame (`Before` says where they begin), lease and expiry only where they differ, region and incarnation not at all. The
 //! last field ends with the body. Numbers are varints in their shortest form; claimant and note stand behind their
 //! lengths. The receiver rebuilds the very bytes of the log, so what is merged and kept knows nothing of this.
 //!

@@ -12,6 +12,7 @@ mod story;
 
 use clap::{Args, Parser, Subcommand};
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::limits;
 use crate::progress::Progress;
@@ -164,7 +165,7 @@ pub fn main() -> u8 {
         }
     };
     quiet_panics();
-    match cli.command {
+    let code = match cli.command {
         Command::Run(args) => run_command(&args),
         Command::Explain(args) => story::explain_command(&args),
         Command::Diff(args) => story::diff_command(&args),
@@ -177,7 +178,8 @@ pub fn main() -> u8 {
         Command::Shrink(args) => shrink::command(&args),
         Command::Exhaustive(args) => exhaustive::command(&args),
         Command::Canary(args) => canary::command(args.json, args.only.as_deref(), jobs(args.jobs)),
-    }
+    };
+    if UNSAID.load(Ordering::Relaxed) { code.max(exit::INTERNAL) } else { code }
 }
 
 fn run_command(args: &RunArgs) -> u8 {
@@ -265,9 +267,20 @@ fn usage(message: &str) -> u8 {
     exit::USAGE
 }
 
+/// Something could not be said.
+static UNSAID: AtomicBool = AtomicBool::new(false);
+
 fn say(text: &str) {
-    // A closed pipe (`| head`) is the reader's wish, not an error.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => {}
+        // A closed pipe (`| head`) is the reader's wish, not an error.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        Err(error) => {
+            UNSAID.store(true, Ordering::Relaxed);
+            complain(&format!("standard output cannot be written: {error}; what was said is not whole"));
+        }
+    }
 }
 
 fn complain(text: &str) {

@@ -23,7 +23,7 @@ Exit codes: those of the run that is left; 0 if the seed does not fail at all.
 
 Examples:
   onced-sim shrink --seed 817 --report seed-817              (open seed-817/report.html)
-  onced-sim shrink --seed 3 --canary losers-not-listed        (built with --features canary)
+  onced-sim shrink --seed 8 --canary losers-not-listed        (built with --features canary)
   onced-sim shrink mine.toml --seed 12 --write regressions    (a scenario file, and a Rust test that runs it)
   onced-sim shrink --seed 817 --json | jq .events";
 
@@ -78,7 +78,10 @@ pub fn command(args: &ShrinkArgs) -> u8 {
     let options = Options { canary, ..Options::default() };
     let report = run_caught_schedule(schedule.clone(), options);
     if report.verdict == Verdict::Pass {
-        let text = format!("seed {} passes: nothing to shrink\n", schedule.scenario.seed);
+        let text = format!(
+            "seed {} breaks nothing: nothing to shrink (what [expect] asks is not shrunk)\n",
+            schedule.scenario.seed
+        );
         say(&if args.json { "null\n".to_owned() } else { text });
         return exit::PASS;
     }

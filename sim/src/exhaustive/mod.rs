@@ -2,7 +2,7 @@
 //!
 //! A layer at a time: all states after n events, each reached along its shortest path, then everything that can happen
 //! next in each of them. A replica cannot be copied, so a path is run again from the beginning for every step; a run of
-//! eight events takes some hundred microseconds. States from which the same can follow are one ([`cluster`]), which is
+//! eight events takes some hundred microseconds. States from which the same can follow are one (`cluster`), which is
 //! what makes all orders payable: orders that commute meet again after two events.
 //!
 //! Every state is also an end: all links are healed, all frames delivered, and the oracle judges what the regions hold

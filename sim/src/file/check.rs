@@ -3,11 +3,13 @@
 use toml::{Spanned, Value};
 
 use super::checker::{Checker, shown, span_or};
+use super::jobs::JobPlan;
 use super::plan::{NamespacePlan, Plan};
 use super::problem::{FileError, Source};
 use super::raw::{Leaf, RawEvent, RawFile, RawNamespace};
 use super::units::Unit;
 use super::{events, expect, jobs, topology};
+use crate::habits::Demand;
 use crate::limits;
 use crate::pattern::Group;
 use crate::scenario::Menu;
@@ -53,6 +55,8 @@ fn assemble(checker: &mut Checker<'_>, raw: &RawFile) -> Plan {
     let (names, duration) = (regions.names.as_slice(), duration_us.low);
     let mut reader = jobs::Reader { checker, regions: names, keys: &keys, duration_us: duration };
     let (storms, jobs) = (reader.storms(&raw.storm), reader.jobs(&raw.job));
+    check_leases(checker, raw, &jobs, &namespaces, &namespace_of);
+    check_amount(checker, &demand, duration_us.high, services);
     let mut reader = events::Reader {
         checker,
         regions: names,
@@ -162,7 +166,7 @@ fn one_namespace(
         retention,
         "retention",
         Unit::Time,
-        1_000_000..=limits::FILE_US_MAX,
+        1_000_000..=crdt::limits::RETENTION_MS_MAX * 1_000,
         RETENTION_MS * 1_000,
     );
     let retention_ms = retention.per(1_000);
@@ -183,6 +187,39 @@ fn one_namespace(
         unknown_on_lease_end: checker.word(&raw.on_lease_end, "on_lease_end", &ends).unwrap_or(false),
         durable: checker.word(&raw.durable, "durable", &durable).unwrap_or(false),
         max_keys: checker.ranged(&raw.max_keys, "max_keys", Unit::Count, 1..=limits::FILE_KEYS_MAX),
+    }
+}
+
+/// A lease that a job names beside what its namespace retains (S1).
+fn check_leases(
+    checker: &mut Checker<'_>,
+    raw: &RawFile,
+    jobs: &[JobPlan],
+    namespaces: &[NamespacePlan],
+    namespace_of: &[usize],
+) {
+    // Where one was refused, the others are looked at once it is mended.
+    for (job, raw) in jobs.iter().zip(&raw.job).filter(|_| jobs.len() == raw.job.len()) {
+        let retention_ms = namespaces[namespace_of[job.key()]].retention_ms.low;
+        if job.lease_ms_max().is_some_and(|lease_ms| lease_ms >= retention_ms) {
+            let most = Unit::Time.render(retention_ms * 1_000);
+            let at = span_or(&raw.get_ref().lease, &raw.span());
+            checker.error(&at, format!("lease: must be shorter than its namespace's retention (S1), {most}"));
+        }
+    }
+}
+
+/// Whether it fits into memory and into somebody's patience.
+fn check_amount(checker: &mut Checker<'_>, demand: &Demand, duration_us: u64, services: usize) {
+    let at_rate = demand.rate_per_ks.unwrap_or(0).saturating_mul(duration_us / 1_000_000) / 1_000;
+    // A service does a few jobs a second at most.
+    let of_services = (services as u64).saturating_mul(duration_us / 1_000_000).saturating_mul(4);
+    let (jobs, most) = (at_rate.max(of_services), limits::FILE_JOBS_MAX);
+    if jobs > most {
+        let text = format!(
+            "about {jobs} jobs come of duration, rate and services; choose them so that they are at most {most}"
+        );
+        checker.error(&(0..0), text);
     }
 }
 
@@ -217,6 +254,19 @@ fn keys(
     if keys.is_empty() || keys.len() as u64 > limits::FILE_KEYS_MAX {
         let (count, most) = (keys.len(), limits::FILE_KEYS_MAX);
         checker.error(&(0..0), format!("there are {count} keys; choose keys so that they are 1 to {most}"));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for key in &keys {
+        if !seen.insert(key) {
+            checker.error(&(0..0), format!("keys: {key:?} stands twice; name each key once"));
+        }
+        if key.len() > crdt::limits::KEY_BYTES_MAX {
+            let (bytes, most) = (key.len(), crdt::limits::KEY_BYTES_MAX);
+            checker.error(
+                &(0..0),
+                format!("a key of {bytes} bytes; write at most {most}: it begins {key:.24?}"),
+            );
+        }
     }
     let namespace_of = keys.iter().map(|key| namespace_of(key, namespaces).unwrap_or_default()).collect();
     (keys, namespace_of)

@@ -78,8 +78,12 @@ pub(super) fn expand(events: &[Planned], seed: u64, scenario: &Scenario) -> (Vec
             Planned::Change(change) => {
                 let Change { region, fresh, .. } = *change;
                 members = if change.joins { members.with(region) } else { members.without(region) };
-                let reload =
-                    |site: usize| change.at_us.draw(seed) + change.rolling_us.draw_nth(seed, 1 + site as u64);
+                // Whoever has not reloaded by the end would never.
+                let reload = |site: usize| {
+                    let at_us = change.at_us.draw(seed);
+                    let rolled_us = at_us + change.rolling_us.draw_nth(seed, 1 + site as u64);
+                    rolled_us.min(scenario.storm_us.max(at_us))
+                };
                 let reloads_us =
                     change.reloads_us.clone().unwrap_or_else(|| (0..scenario.sites()).map(reload).collect());
                 steps.push(Step { members, fresh, reloads_us });
@@ -158,6 +162,13 @@ impl Reader<'_, '_> {
             }
         }
         self.check_rot(raw);
+        let reloads = raw.iter().find(|event| event.get_ref().reload.is_some());
+        if let Some(event) =
+            reloads.filter(|_| !planned.iter().any(|event| matches!(event, Planned::Change(_))))
+        {
+            let text = "reload: no membership changes in this scenario; add an event with add or retire, or remove it";
+            self.checker.error(&event.span(), text);
+        }
         planned
     }
 

@@ -44,6 +44,19 @@ enum ThenWord {
 }
 
 impl JobPlan {
+    /// Which key it is about.
+    pub(super) const fn key(&self) -> usize {
+        self.key
+    }
+
+    /// The longest lease that it names.
+    pub(super) fn lease_ms_max(&self) -> Option<u64> {
+        match &self.course {
+            CoursePlan::Claim { lease_ms, .. } => lease_ms.map(|lease_ms| lease_ms.high),
+            CoursePlan::Get | CoursePlan::Forget => None,
+        }
+    }
+
     /// The job for a run.
     pub(super) fn job(&self, scenario: &Scenario) -> Job {
         let seed = scenario.seed;

@@ -287,3 +287,37 @@ fn what_is_wrong_is_told_with_line_and_column_and_what_to_write() {
     assert_eq!(places, [(1, 1), (2, 8), (3, 9), (4, 9)], "all at once: {all}");
     assert!(matches!(parse("f", "a = ["), Err(FileError::Wrong(_))));
 }
+
+/// A reviewer's files: each was called right, and the run then panicked, hung, or blamed the product.
+#[test]
+fn what_a_run_could_not_do_is_refused_with_its_reason() {
+    let head = "[[region]]\nname = \"eu\"\n[[region]]\nname = \"us\"\n";
+    let cases = [
+        ("[[namespace]]\nname = \"pay\"\nretention = \"365d\"\n", "retention"),
+        (
+            "[[job]]\nat = \"1s\"\nregion = \"eu\"\nkey = \"pay:1\"\nlease = \"365d\"\n",
+            "lease: must be shorter",
+        ),
+        ("[[event]]\nat = \"5s\"\nreload = \"us\"\n", "no membership changes"),
+        ("[disk]\nreserve = \"1GiB\"\n", "reserve"),
+        ("[disk]\nsync = \"60s\"\n", "sync"),
+    ];
+    for (tail, wanted) in cases {
+        let error = parse("mine.toml", &format!("{head}{tail}")).expect_err(wanted).to_string();
+        assert!(error.contains(wanted) && error.contains("mine.toml:"), "{wanted}: {error}");
+    }
+    let tops = [
+        ("keys = [\"pay:a\", \"pay:a\"]\n", "stands twice"),
+        ("duration = \"7d\"\nworkload = { rate = \"10000/s\" }\n", "about 6048000000 jobs"),
+    ];
+    for (top, wanted) in tops {
+        let error = parse("mine.toml", &format!("{top}{head}")).expect_err(wanted).to_string();
+        assert!(error.contains(wanted), "{wanted}: {error}");
+    }
+    let long = format!("{head}[[job]]\nat = \"1s\"\nregion = \"eu\"\nkey = \"pay:{}\"\n", "x".repeat(600));
+    let error = parse("mine.toml", &long).expect_err("a long key").to_string();
+    assert!(error.contains("write at most 512"), "{error}");
+    let many: String = (0..70).map(|n| format!("[[region]]\nname = \"r{n}\"\n")).collect();
+    let error = parse("mine.toml", &many).expect_err("too many regions").to_string();
+    assert!(error.contains("there are 70 regions"), "{error}");
+}

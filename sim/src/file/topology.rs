@@ -57,13 +57,17 @@ pub(super) fn regions(checker: &mut Checker<'_>, raw: &[Spanned<RawRegion>]) -> 
         });
         all.push((checker.truth(&table.later, "later", false), name.to_owned(), place));
     }
-    let members = all.iter().filter(|(later, ..)| !later).count();
+    let mut members = all.iter().filter(|(later, ..)| !later).count();
     if members < 2 || all.len() > Group::REGIONS_MAX {
-        let most = Group::REGIONS_MAX;
+        let (most, count) = (Group::REGIONS_MAX, all.len());
         let text = format!(
-            "there are {members} regions at first; write 2 to {most} [[region]], each with name = \"…\""
+            "there are {count} regions, {members} of them at first; write 2 to {most} [[region]], each with name = \"…\", \
+             at least 2 without later"
         );
         checker.error(&(0..0), text);
+        // What else is wrong is told too; groups tell no more apart.
+        all.truncate(most);
+        members = members.min(most);
     }
     all.sort_by_key(|(later, ..)| *later);
     let areas = all.iter().map(|(_, _, area)| *area).collect();
@@ -268,15 +272,16 @@ impl RawLink {
 /// `[disk]` and `[memory]`.
 pub(super) fn disk(checker: &mut Checker<'_>, raw: &RawDisk, memory: &RawMemory) -> DiskPlan {
     "disk".clone_into(&mut checker.place);
-    let times = || 0..=60_000_000;
+    let times = || 0..=limits::FILE_SYNC_US_MAX;
     let write_us = checker.ranged_or(&raw.write, "write", Unit::Time, times(), 50);
     let sync_us = checker.ranged_or(&raw.sync, "sync", Unit::Time, times(), 2_000);
     let mut size =
         |leaf, key, least: u64, default| checker.ranged_or(leaf, key, Unit::Size, least..=1 << 30, default);
     let segment_bytes = size(&raw.segment, "segment", 4 * 1024, 1 << 20);
-    let reserve_bytes = size(&raw.reserve, "reserve", 0, 0);
     let keep_bytes = size(&raw.keep, "keep", 0, 1 << 20);
     let ring_bytes = size(&memory.ring, "ring", 4 * 1024, 1 << 20);
+    let reserves = 0..=limits::FILE_RESERVE_BYTES_MAX;
+    let reserve_bytes = checker.ranged_or(&raw.reserve, "reserve", Unit::Size, reserves, 0);
     let rotate = checker.ranged_or(
         &raw.rotate_after,
         "rotate_after",

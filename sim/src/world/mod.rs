@@ -340,7 +340,9 @@ impl World {
             Fault::Stall(site, us) => {
                 self.trace.event(now_us, "stall", &[site as u64, us]);
                 self.story.note(now_us, site, What::Disk { trouble: "stalled", amount: us });
-                self.sites[site].stalled_us = now_us + us;
+                // No sync is given back by the healing: one that stalls for longer would look like a region that does not heal.
+                let last_us = self.scenario.storm_us + limits::STALL_AFTER_US_MAX;
+                self.sites[site].stalled_us = (now_us + us).min(last_us);
             }
             Fault::Rot(site, which) => self.rot(site, which),
         }
