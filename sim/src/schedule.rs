@@ -1,8 +1,8 @@
 //! A run before it happens: what is asked and what breaks, and when, as data.
 //!
 //! The seed makes the schedule and the schedule makes the run. So a run can be made smaller by taking out what does not
-//! matter ([`crate::shrink`]): every job and every incident draws from a stream of its own, and the others stay what they
-//! were.
+//! matter ([`crate::shrink`]): incidents are data, what a job draws while it runs is from a stream of its own, and the others stay
+//! what they were.
 //!
 //! Must never: be changed by the run.
 

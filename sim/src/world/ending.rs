@@ -56,13 +56,14 @@ impl World {
 
     /// The keys that living regions know differently.
     pub(super) fn keys_apart(&self) -> Vec<Key> {
-        let apart = |key: &Key| {
-            let key = &self.scenario.keys[*key];
-            let mut views = self.sites.iter().filter_map(|site| Some(site.replica.as_ref()?.view(key)));
-            let first = views.next();
-            views.any(|view| Some(view) != first)
-        };
-        (0..self.scenario.keys.len()).filter(apart).collect()
+        (0..self.scenario.keys.len()).filter(|key| self.is_apart(*key)).collect()
+    }
+
+    pub(super) fn is_apart(&self, key: Key) -> bool {
+        let key = &self.scenario.keys[key];
+        let mut views = self.sites.iter().filter_map(|site| Some(site.replica.as_ref()?.view(key)));
+        let first = views.next();
+        views.any(|view| Some(view) != first)
     }
 
     /// What each region holds of a key; `None` while it is down.
@@ -84,6 +85,8 @@ impl World {
 
     fn heal(&mut self) {
         self.storm = false;
+        // What is apart is measured from here on.
+        self.healing = None;
         let now_us = self.now_us();
         self.trace.event(now_us, "heal", &[]);
         self.network.heal(self.scenario.calm());

@@ -65,6 +65,8 @@ impl World {
 
     /// The links of a pattern pass nothing from now on.
     pub(super) fn cut(&mut self, pattern: Pattern, turn: u32) {
+        // What had not become alike before would be measured with the time of this cut in it.
+        self.healing = None;
         for (from, to) in pattern.links(self.scenario.sites()) {
             self.trace.event(self.now_us(), "cut", &[from as u64, to as u64]);
             self.story.note(self.now_us(), from, What::Cut { to });

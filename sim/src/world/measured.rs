@@ -84,11 +84,4 @@ impl World {
             samples.converged_ms.push(age_us / 1_000);
         }
     }
-
-    fn is_apart(&self, key: Key) -> bool {
-        let name = &self.scenario.keys[key];
-        let mut views = self.sites.iter().filter_map(|site| Some(site.replica.as_ref()?.view(name)));
-        let first = views.next();
-        views.any(|view| Some(view) != first)
-    }
 }
