@@ -26,7 +26,7 @@ pub enum Stream {
     Workload = 5,
     /// When what breaks.
     Faults = 6,
-    /// Which entries the oracle samples.
+    /// Which entries of one region, and of one key, the oracle samples.
     Oracle = 7,
     /// What a power loss leaves of one region's unsynced bytes, and which bits turn over.
     Platter = 8,
@@ -40,6 +40,8 @@ pub enum Stream {
     Core = 12,
     /// What a scenario file leaves to the seed: its ranges.
     Ranges = 13,
+    /// When the sessions of one directed link break that have lost something, and which old frames come again.
+    Sessions = 14,
 }
 
 /// A stream of draws of its own.

@@ -29,7 +29,7 @@ const RETRY_AFTER_US: u64 = 700_000;
 /// Every tick sweeps all shards: more than two of them, milliseconds.
 const SWEEP_PASS_MS: u64 = 300;
 /// Between two steps of one piece of work, typically, microseconds.
-const STEP_US: u64 = 400;
+pub(super) const STEP_US: u64 = 400;
 
 /// A piece of work under way.
 #[derive(Debug)]
@@ -107,8 +107,14 @@ impl World {
             }
         };
         let wait_us = match stepped {
+            // The sync's end wakes it, and so does a log that finds no room.
+            Ok(true) if self.sites[at].cover_waits => return self.pump(at),
             Ok(true) => self.sites[at].dice.heavy(STEP_US),
-            Ok(false) => LOOK_EVERY_US,
+            Ok(false) => {
+                // Nothing was done, so nothing follows from it.
+                self.heap.after(LOOK_EVERY_US, Event::Cover { site: at, life });
+                return Ok(());
+            }
             Err(Trouble::Fail(Fail::Cut)) => {
                 self.disk_failed(at, Fail::Cut);
                 return Ok(());
@@ -201,7 +207,7 @@ impl World {
             return Err(Trouble::GivenUp);
         }
         if replica.store().tail().synced() < upto {
-            site.sync_wanted = true;
+            (site.sync_wanted, site.cover_waits) = (true, true);
             site.covering = Some(Covering::Syncing(writing, closed, upto));
             return Ok(true);
         }
@@ -228,7 +234,7 @@ impl World {
         let site = &mut self.sites[at];
         let wall = site.wall(now_us);
         let (Some(replica), Some(log)) = (&site.replica, &mut site.log) else { return Ok(false) };
-        if replica.distrusts_clock(wall) {
+        if log.manifest.runs.is_empty() || replica.distrusts_clock(wall) {
             return Ok(false);
         }
         let mut manifest = log.manifest.clone();
@@ -277,8 +283,8 @@ impl World {
     fn plan_merge(&mut self, at: usize) -> Result<bool, Trouble> {
         let site = &mut self.sites[at];
         let Some(log) = &site.log else { return Ok(false) };
+        let Some(sources) = Merging::plan(&log.manifest) else { return Ok(false) };
         let mut manifest = log.manifest.clone();
-        let Some(sources) = Merging::plan(&manifest) else { return Ok(false) };
         let open = |entry: &RunEntry| {
             let name = entry.file_name();
             open_run(site.disk.read(&name), &name).map_err(|_| Trouble::GivenUp)

@@ -11,8 +11,12 @@ use crate::oracle::agreement::Final;
 use crate::oracle::facts::{Key, View};
 use crate::oracle::laws::{self, Sample};
 use crate::oracle::violation::{Violation, clause};
+use crate::random::{Dice, Stream};
 use crate::replica::Real;
 use crate::story::What;
+
+/// Entities of [`Stream::Oracle`] from here on are keys, before it regions.
+const LAWS: u64 = 1 << 32;
 
 /// How the ending went wrong.
 pub enum Trouble {
@@ -191,10 +195,11 @@ impl World {
         for (key, copies) in &self.copies {
             let lattice = Real { max_drift, copies };
             let entries = lattice.entries();
+            let mut dice = Dice::new(self.scenario.seed, Stream::Oracle, LAWS | *key as u64);
             for _ in 0..2 {
-                let [a, b, c] = [(); 3].map(|()| self.dice.pick(&entries));
+                let [a, b, c] = [(); 3].map(|()| dice.pick(&entries));
                 // Some samples are tried at a time when their parts have died.
-                let later = now + self.dice.below(20_000);
+                let later = now + dice.below(20_000);
                 let sample = Sample { key: *key, at_us, now: later, max_drift };
                 laws::check(&lattice, sample, [a, b, c])?;
             }

@@ -16,14 +16,13 @@ use crate::replica::{Said, describe, region_index, said};
 use crate::story::What;
 
 impl World {
-    /// Tries to bring up the session of a pair, now and for ever.
+    /// Tries to bring up the session of a pair, until it has: the session's end begins with it again.
     pub(super) fn dial(&mut self, a: usize, b: usize) {
-        let again_us = self.network.delay_us(a, b, limits::RECONNECT_US);
-        self.heap.after(again_us, Event::Dial { a, b });
         // Both must be alive, and each know the other for a member.
         let knows = |at: usize, peer| self.sites[at].replica.as_ref().is_some_and(|r| r.knows(peer));
-        if !knows(a, b) || !knows(b, a) || !self.network.is_open(a, b) || self.network.session(a, b).is_some()
-        {
+        if !knows(a, b) || !knows(b, a) || !self.network.is_open(a, b) {
+            let again_us = self.network.delay_us(a, b, limits::RECONNECT_US);
+            self.heap.after(again_us, Event::Dial { a, b });
             return;
         }
         let session = self.network.connect(a, b);
@@ -118,6 +117,11 @@ impl World {
             return;
         }
         self.network.disconnect(a, b);
+        // Somewhere between two attempts.
+        let (a, b) = (a.min(b), a.max(b));
+        let every_us = self.network.delay_us(a, b, limits::RECONNECT_US);
+        let again_us = self.session_dice(a, b).below(every_us + 1);
+        self.heap.after(again_us, Event::Dial { a, b });
         self.trace.event(self.now_us(), "break", &[a as u64, b as u64, session]);
         self.story.note(self.now_us(), a, What::Broke { peer: b });
         for (site, peer) in [(a, b), (b, a)] {
@@ -256,8 +260,9 @@ impl World {
     /// mend by itself, mostly.
     fn lose(&mut self, a: usize, b: usize, session: u64, first: bool) {
         self.holes.insert(session);
-        if first || self.dice.chance(300) {
-            let delay_us = self.dice.heavy(100_000);
+        let dice = self.session_dice(a, b);
+        if first || dice.chance(300) {
+            let delay_us = dice.heavy(100_000);
             self.heap.after(delay_us, Event::Break { a, b, session });
         }
     }
@@ -276,9 +281,12 @@ impl World {
         self.session_up(to, from, session)?;
         self.take_in(from, to, session, bytes)?;
         if self.storm && self.network.replays(from, to) {
-            let stale = self.stale_frames.entry((from, to)).or_default();
-            if !stale.is_empty() {
-                let old = stale.swap_remove(self.dice.below(stale.len() as u64) as usize);
+            let frames = self.stale_frames.get(&(from, to)).map_or(0, Vec::len);
+            let which = self.session_dice(from, to).below(frames as u64) as usize;
+            if frames > 0
+                && let Some(stale) = self.stale_frames.get_mut(&(from, to))
+            {
+                let old = stale.swap_remove(which);
                 self.goals.reach(Goal::Replayed);
                 self.take_in(from, to, session, &old)?;
             }
@@ -320,8 +328,8 @@ impl World {
                 return Err(self.violation("INV-17", clause::INV_17, &[from, to], story));
             }
             self.break_session(from, to, session);
-        } else if self.dice.chance(100) {
-            let key = self.dice.below(self.scenario.keys.len() as u64) as usize;
+        } else if self.sites[to].look_dice.chance(100) {
+            let key = self.sites[to].look_dice.below(self.scenario.keys.len() as u64) as usize;
             self.look(to, key)?;
         }
         self.pump(to)

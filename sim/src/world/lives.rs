@@ -252,6 +252,7 @@ impl World {
         site.synced = site.written;
         site.epoch = started.header.epoch.0;
         (site.writing, site.syncing, site.sync_wanted) = (false, false, true);
+        (site.sync_sleeps, site.cover_waits) = (None, false);
         let incarnation = started.replica.incarnation();
         let (region, life_id) = (site.region(), (incarnation, site.epoch));
         site.replica = Some(started.replica);

@@ -109,7 +109,8 @@ pub struct World {
     requests: u64,
     tokens: Vec<crdt::token::Token>,
     oracle: Oracle,
-    dice: Dice,
+    /// By direction, as the network counts them: what becomes of its sessions.
+    session_dice: Vec<Dice>,
     /// Frames sent and not delivered to their session, by direction; some arrive later.
     stale_frames: BTreeMap<(usize, usize), Vec<Vec<u8>>>,
     /// Hellos seen by direction: the session whose first frame has left.
@@ -181,7 +182,7 @@ impl World {
             requests: 0,
             tokens: Vec::new(),
             oracle,
-            dice: Dice::new(scenario.seed, Stream::Oracle, 0),
+            session_dice: session_dice(&scenario),
             stale_frames: BTreeMap::new(),
             greeted: BTreeMap::new(),
             holes: BTreeSet::new(),
@@ -211,7 +212,7 @@ impl World {
             self.heap.at(*at_us, Event::Fault(*fault));
         }
         for site in 0..self.scenario.sites() {
-            let delay_us = self.dice.below(20_000);
+            let delay_us = self.sites[site].look_dice.below(20_000);
             self.heap.at(1 + delay_us, Event::Restart { site, life: 0 });
             for b in site + 1..self.scenario.sites() {
                 self.heap.at(20_000, Event::Dial { a: site, b });
@@ -227,6 +228,10 @@ impl World {
             self.network.cut(a, b, true);
             self.network.cut(b, a, true);
         }
+    }
+
+    fn session_dice(&mut self, from: usize, to: usize) -> &mut Dice {
+        &mut self.session_dice[from * self.scenario.sites() + to]
     }
 
     /// Takes samples from now on.
@@ -370,4 +375,10 @@ impl World {
         let regions = sites.iter().map(|site| *site as Region + 1).collect();
         Violation { invariant, clause: text, key: None, at_us: self.now_us(), regions, story }
     }
+}
+
+/// One for each direction: what becomes of the sessions of one must not depend on those of another.
+fn session_dice(scenario: &Scenario) -> Vec<Dice> {
+    let directions = (scenario.sites() * scenario.sites()) as u64;
+    (0..directions).map(|direction| Dice::new(scenario.seed, Stream::Sessions, direction)).collect()
 }

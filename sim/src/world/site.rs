@@ -12,7 +12,7 @@ use crdt::node::{LogRead, ReadRequest};
 use crdt::store::Batch;
 
 use super::clients::Parked;
-use super::covering::Covering;
+use super::covering::{Covering, STEP_US};
 use super::lives::{Crash, Death};
 use super::log::{Log, UnderWay};
 use super::watch::Watch;
@@ -56,6 +56,8 @@ pub(super) struct Site {
     /// Which run of the log this is.
     pub(super) epoch: u32,
     pub(super) dice: Dice,
+    /// Which of its entries the oracle looks at; beside the disk's, so that looking changes nothing.
+    pub(super) look_dice: Dice,
     pub(super) disk: Disk,
     /// The machine's boots so far.
     pub(super) boot: u64,
@@ -83,6 +85,10 @@ pub(super) struct Site {
     pub(super) writing: bool,
     pub(super) syncing: bool,
     pub(super) sync_wanted: bool,
+    /// The sync timer has nothing to do: when it would next be due, virtual microseconds.
+    pub(super) sync_sleeps: Option<u64>,
+    /// The checkpoint thread waits until the log is synced.
+    pub(super) cover_waits: bool,
     /// What has been seen of this life.
     pub(super) watch: Watch,
 }
@@ -106,6 +112,7 @@ impl Site {
             distrusted: false,
             epoch: 0,
             dice: Dice::new(scenario.seed, Stream::Disk, index as u64),
+            look_dice: Dice::new(scenario.seed, Stream::Oracle, index as u64),
             disk: Disk::new(Dice::new(scenario.seed, Stream::Platter, index as u64)),
             boot: 1,
             born: false,
@@ -122,6 +129,8 @@ impl Site {
             writing: false,
             syncing: false,
             sync_wanted: false,
+            sync_sleeps: None,
+            cover_waits: false,
             watch: Watch::default(),
         }
     }
@@ -161,6 +170,16 @@ impl Site {
         if self.life == life { self.replica.as_mut() } else { None }
     }
 
+    /// Nothing of its log is on its way to the disk, and nothing is to be.
+    fn is_durable(&self) -> bool {
+        let busy = self.writing || self.syncing || self.stuck || self.under_way.is_some();
+        let durable = |replica: &Replica| {
+            let tail = replica.store().tail();
+            tail.pending_bytes() == 0 && tail.written() <= tail.synced()
+        };
+        !busy && self.replica.as_ref().is_some_and(durable)
+    }
+
     fn delay_us(&mut self, typical_us: u64) -> u64 {
         self.dice.heavy(typical_us).saturating_mul(self.slow)
     }
@@ -193,7 +212,7 @@ impl World {
         if copies.len() < limits::COPIES_MAX {
             copies.push(copy);
         } else {
-            copies[self.dice.below(limits::COPIES_MAX as u64) as usize] = copy;
+            copies[self.sites[at].look_dice.below(limits::COPIES_MAX as u64) as usize] = copy;
         }
     }
 
@@ -216,6 +235,7 @@ impl World {
             let delay_us = self.sites[at].delay_us(200);
             self.heap.after(delay_us, Event::DiskRead { site: at, life, request });
         }
+        self.wake_sync_timer(at);
         self.begin_write(at);
         self.begin_sync(at);
         self.release(at)
@@ -294,6 +314,7 @@ impl World {
                 site.under_way = Some(way);
                 (site.stuck, site.writing) = (true, false);
                 log.report_room(replica.store(), true);
+                self.wake_cover(at);
                 return;
             }
             Err(fail) => return self.disk_failed(at, fail),
@@ -332,9 +353,34 @@ impl World {
         let Some(replica) = site.living(life) else { return };
         replica.store().tail().mark_idle();
         site.sync_wanted = true;
+        if site.is_durable() {
+            // The next one that has something to do is the next that happens.
+            site.sync_sleeps = Some(self.heap.now_us() + limits::SYNC_INTERVAL_US);
+            return;
+        }
         self.heap.after(limits::SYNC_INTERVAL_US, Event::SyncTimer { site: at, life });
         self.begin_write(at);
         self.begin_sync(at);
+    }
+
+    /// There is something to be synced again: the timer is due when it would have been without its sleep.
+    fn wake_sync_timer(&mut self, at: usize) {
+        let now_us = self.now_us();
+        let site = &mut self.sites[at];
+        let Some(due_us) = site.sync_sleeps.filter(|_| !site.is_durable()) else { return };
+        site.sync_sleeps = None;
+        let missed = now_us.saturating_sub(due_us).div_ceil(limits::SYNC_INTERVAL_US);
+        let due_us = due_us + missed * limits::SYNC_INTERVAL_US;
+        self.heap.at(due_us, Event::SyncTimer { site: at, life: site.life });
+    }
+
+    /// The checkpoint thread goes on, if it has waited for the log.
+    fn wake_cover(&mut self, at: usize) {
+        let site = &mut self.sites[at];
+        if std::mem::take(&mut site.cover_waits) {
+            let (delay_us, life) = (site.dice.heavy(STEP_US), site.life);
+            self.heap.after(delay_us, Event::Cover { site: at, life });
+        }
     }
 
     fn begin_sync(&mut self, at: usize) {
@@ -379,6 +425,7 @@ impl World {
         site.syncing = false;
         self.trace.event(now_us, "synced", &[at as u64, lsn]);
         self.story.note(now_us, at, What::Durable { lsn });
+        self.wake_cover(at);
         self.pump(at)
     }
 
@@ -444,7 +491,7 @@ impl World {
         site.death_ms(now_us);
         self.trace.event(now_us, "tick", &[at as u64]);
         self.check_memberships(at)?;
-        let key = self.dice.below(self.scenario.keys.len() as u64) as usize;
+        let key = self.sites[at].look_dice.below(self.scenario.keys.len() as u64) as usize;
         self.look(at, key)?;
         self.watch_tick(at, key)?;
         self.copy(at, key);
