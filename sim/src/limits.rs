@@ -17,6 +17,8 @@ pub const EVENTS_PER_S_MAX: u64 = 50_000;
 pub const PATIENCE_US: u64 = 250_000;
 /// Written bytes are synced within this, virtual microseconds (S6 `interval`).
 pub const SYNC_INTERVAL_US: u64 = 50_000;
+/// How often time passes for a region: pings, comparisons, what is dead, as daemons have it; virtual microseconds.
+pub const TICK_US: u64 = 250_000;
 /// A session whose direction passes nothing is noticed to be dead after about this, microseconds.
 pub const IDLE_TIMEOUT_US: u64 = 300_000;
 /// A broken session is tried again after about this, microseconds.

@@ -172,6 +172,17 @@ impl<'a> Packed<'a> {
         })
     }
 
+    /// [`Entry::parts_die_at_ms`] of what these bytes are, where they say it without being unpacked: of almost every
+    /// key, and a sweep walks all.
+    pub(crate) fn parts_die_at_ms(&self) -> Option<u64> {
+        let (stamp, expires_ms) = match self {
+            Self::Claim(attempt) | Self::Settled(attempt, _) => (attempt.stamp, attempt.expires_ms),
+            Self::Completed(completion) => (completion.stamp, completion.expires_ms),
+            Self::General(_) => return None,
+        };
+        Some(Stamp::from_bits(stamp).ms().wrapping_add(expires_ms))
+    }
+
     /// The entry, checked: bounds, order, fields in range.
     pub fn unpack(&self) -> Result<Entry<'a>, MalformedEntry> {
         match self {

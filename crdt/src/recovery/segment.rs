@@ -283,5 +283,9 @@ fn whole_at(bytes: &[u8], at: usize) -> bool {
 
 /// Bytes up to the last one that is not zero.
 fn torn_len(bytes: &[u8]) -> usize {
-    bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
+    // Mostly the rest of a segment, which is zeros throughout: by pieces that are looked at without a branch a byte.
+    let is_zero = |piece: &&[u8]| piece.iter().fold(0, |seen, byte| seen | byte) == 0;
+    let zeros: usize = bytes.rchunks(256).take_while(is_zero).map(<[u8]>::len).sum();
+    let rest = &bytes[..bytes.len() - zeros];
+    rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
 }

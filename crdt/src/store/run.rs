@@ -342,6 +342,13 @@ pub(super) fn unpack(record: &[u8]) -> (&[u8], Entry<'_>) {
     (read.key.0, read.entry.unpack().expect("the map holds checked entries"))
 }
 
+/// A record's key and [`Entry::parts_die_at_ms`].
+pub(super) fn unpack_death(record: &[u8]) -> (&[u8], u64) {
+    let (read, _) = EntryRecord::take(record).expect("the map holds what pack() wrote");
+    let dies_at_ms = read.entry.parts_die_at_ms().unwrap_or_else(|| unpack(record).1.parts_die_at_ms());
+    (read.key.0, dies_at_ms)
+}
+
 /// The record of `key` and `entry`.
 pub(super) fn pack(key: &[u8], entry: &Entry<'_>, out: &mut Vec<u8>) {
     out.clear();

@@ -3,7 +3,7 @@
 
 use dashmap::Entry as IndexEntry;
 
-use super::run::{pack, unpack};
+use super::run::{pack, unpack, unpack_death};
 use super::{Store, lock};
 use crate::canary::{self, Bug};
 use crate::hash::KeyHash;
@@ -27,8 +27,8 @@ impl Store {
         let dead: Vec<KeyHash> = lock(&self.sides[shard])
             .arena
             .records()
-            .map(unpack)
-            .filter(|(_, entry)| past(entry.parts_die_at_ms()))
+            .map(unpack_death)
+            .filter(|(_, dies_at_ms)| past(*dies_at_ms))
             .map(|(key, _)| self.config.keys.key_hash(key))
             .collect();
         let gone = dead.into_iter().filter(|hash| self.sweep_key(*hash, now_ms)).count();

@@ -7,8 +7,10 @@
 //!
 //! Must never: lose a byte that a sync covered.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 
+use super::sparse::Sparse;
 use super::{Loss, Wear};
 use crate::limits::SECTOR_BYTES;
 use crate::random::Dice;
@@ -33,9 +35,9 @@ impl Change {
 #[derive(Clone, Debug, Default)]
 pub(super) struct File {
     /// What readers see.
-    cache: Vec<u8>,
+    cache: Sparse,
     /// What a power loss leaves if it takes everything it may.
-    durable: Vec<u8>,
+    durable: Sparse,
     pending: VecDeque<Change>,
     /// Changes that have left `pending`; a mark counts from the file's beginning.
     settled: u64,
@@ -44,8 +46,13 @@ pub(super) struct File {
 }
 
 impl File {
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.cache
+    /// The first `end` bytes, or all if there are fewer.
+    pub(super) fn bytes(&self, end: usize) -> Cow<'_, [u8]> {
+        self.cache.bytes(end)
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.cache.len()
     }
 
     /// Bytes from its start that no unsynced change touches.
@@ -57,7 +64,7 @@ impl File {
 
     pub(super) fn set_len(&mut self, len: usize) {
         if len != self.cache.len() {
-            self.cache.resize(len, 0);
+            self.cache.resize(len);
             self.pending.push_back(Change::Len(len));
         }
     }
@@ -66,7 +73,7 @@ impl File {
         if at + bytes.len() > self.cache.len() {
             self.set_len(at + bytes.len());
         }
-        self.cache[at..at + bytes.len()].copy_from_slice(bytes);
+        self.cache.write(at, bytes);
         self.pending.push_back(Change::Write { at, bytes: bytes.to_vec() });
     }
 
@@ -88,8 +95,8 @@ impl File {
             let Some(change) = self.pending.pop_front() else { return };
             self.settled += 1;
             match change {
-                Change::Write { at, bytes } => self.durable[at..at + bytes.len()].copy_from_slice(&bytes),
-                Change::Len(len) => self.durable.resize(len, 0),
+                Change::Write { at, bytes } => self.durable.write(at, &bytes),
+                Change::Len(len) => self.durable.resize(len),
             }
         }
     }
@@ -104,10 +111,10 @@ impl File {
         // Its size is told by the journal of the file system, which has not failed.
         let longest = lost.iter().filter_map(Change::len).max().unwrap_or(0).max(self.durable.len());
         let len = lost.iter().filter_map(Change::len).next_back().unwrap_or(self.durable.len());
-        self.durable.resize(longest, 0);
+        self.durable.resize(longest);
         let writes = lost.into_iter().filter(|change| change.len().is_none()).collect();
         wear(&mut self.durable, writes, &mut Wear::Scattered { kept: 500 }, dice);
-        self.durable.resize(len, 0);
+        self.durable.resize(len);
     }
 
     /// The power fails.
@@ -124,15 +131,13 @@ impl File {
     /// A bit turns over, on the platter and for every reader.
     pub(super) fn flip(&mut self, at: usize, bit: u8) {
         for bytes in [&mut self.cache, &mut self.durable] {
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte ^= 1 << (bit % 8);
-            }
+            bytes.flip(at, bit);
         }
     }
 }
 
 /// Puts on disk what is left of `changes`.
-fn wear(disk: &mut Vec<u8>, changes: VecDeque<Change>, how: &mut Wear, dice: &mut Dice) -> Loss {
+fn wear(disk: &mut Sparse, changes: VecDeque<Change>, how: &mut Wear, dice: &mut Dice) -> Loss {
     let mut stopped = BTreeSet::new();
     let mut loss = Loss::default();
     let (mut first_lost, mut last_kept) = (usize::MAX, 0);
@@ -142,7 +147,7 @@ fn wear(disk: &mut Vec<u8>, changes: VecDeque<Change>, how: &mut Wear, dice: &mu
             Change::Len(len) => {
                 len_stopped |= !how.keeps(0, dice);
                 if !len_stopped {
-                    disk.resize(len, 0);
+                    disk.resize(len);
                 }
                 continue;
             }
@@ -163,7 +168,7 @@ fn wear(disk: &mut Vec<u8>, changes: VecDeque<Change>, how: &mut Wear, dice: &mu
                 first_lost = first_lost.min(from + part.start);
             }
             if !part.is_empty() {
-                disk[from + part.start..from + part.end].copy_from_slice(&piece[part.clone()]);
+                disk.write(from + part.start, &piece[part.clone()]);
                 last_kept = last_kept.max(from + part.end);
             }
             from = to;

@@ -14,9 +14,11 @@
 //! Must never: know what a record is; bytes, names and positions only.
 
 mod file;
+mod sparse;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::random::Dice;
@@ -182,7 +184,7 @@ impl Disk {
         self.burn()?;
         self.reserve(file, len)?;
         let file = self.file(file);
-        file.set_len(len.max(file.bytes().len()));
+        file.set_len(len.max(file.len()));
         Ok(())
     }
 
@@ -271,8 +273,18 @@ impl Disk {
     }
 
     /// What a reader of the file sees.
-    pub fn read(&self, name: &str) -> Option<&[u8]> {
-        Some(self.files.get(self.names.get(name)?)?.bytes())
+    pub fn read(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        self.read_to(name, usize::MAX)
+    }
+
+    /// The same of its first `end` bytes, or of all if there are fewer: cheap where the rest was never written.
+    pub fn read_to(&self, name: &str, end: usize) -> Option<Cow<'_, [u8]>> {
+        Some(self.files.get(self.names.get(name)?)?.bytes(end))
+    }
+
+    /// How many bytes a reader of the file sees.
+    pub fn len_of(&self, name: &str) -> Option<usize> {
+        Some(self.files.get(self.names.get(name)?)?.len())
     }
 
     /// Bytes from the start of the file that no unsynced change touches.

@@ -97,7 +97,7 @@ fn a_process_crash_loses_nothing_and_a_synced_folder_keeps_its_names() {
     disk.rename("a", "b").expect("it is there");
     disk.sync_folder().expect("healthy");
     assert_eq!(disk.power_loss(), Loss::default());
-    assert_eq!(disk.read("b"), Some(&b"1"[..]));
+    assert_eq!(disk.read("b").as_deref(), Some(&b"1"[..]));
     assert_eq!(disk.read("a"), None);
 }
 
@@ -113,7 +113,7 @@ fn a_failed_sync_is_not_mended_by_the_next_but_by_writing_again() {
             disk.write_at(file, 4, &[1; 1000]).expect("room");
             disk.fail(Call::Sync, 0);
             assert_eq!(disk.sync(file), Err(Fail::Io));
-            assert_eq!(disk.read("log").map(<[u8]>::len), Some(1004), "it looks as if nothing had happened");
+            assert_eq!(disk.len_of("log"), Some(1004), "it looks as if nothing had happened");
             if again {
                 disk.write_at(file, 4, &[1; 1000]).expect("room");
             }
@@ -152,7 +152,7 @@ fn a_fuse_ends_a_sequence_of_calls_and_a_flipped_bit_stays() {
     disk.write_at(file, 4, b"1").expect("the fuse lasts one call");
     assert_eq!(disk.write_at(file, 5, b"2"), Err(Fail::Cut));
     assert_eq!(disk.sync(file), Err(Fail::Cut), "it does not mend itself");
-    assert_eq!(disk.read("log"), Some(&b"head1"[..]));
+    assert_eq!(disk.read("log").as_deref(), Some(&b"head1"[..]));
     assert_eq!(disk.synced_bytes("log"), 4);
     disk.flip("log", 0, 1);
     disk.power_loss();

@@ -9,14 +9,11 @@ use crate::disk::Disk;
 
 /// The files, and how many bytes from the start of each.
 pub fn covered_bytes(disk: &Disk) -> Vec<(String, usize)> {
-    let synced = |name: &str| {
-        let bytes = disk.read(name).unwrap_or_default();
-        &bytes[..disk.synced_bytes(name)]
-    };
-    let evidence = |name: &&str| synced_evidence(synced(name), Some(MarkTag::new(&super::keys())));
+    let synced = |name: &str| disk.read_to(name, disk.synced_bytes(name)).unwrap_or_default();
+    let evidence = |name: &&str| synced_evidence(&synced(name), Some(MarkTag::new(&super::keys())));
     let segments: Vec<&str> = disk.list().filter(|name| name.ends_with(SEGMENT)).collect();
     let marked = segments.iter().map(evidence).max().unwrap_or(0);
-    let epoch = |name: &str| SegmentHeader::decode(synced(name)).ok().map(|header| header.epoch);
+    let epoch = |name: &str| SegmentHeader::decode(&synced(name)).ok().map(|header| header.epoch);
     let last_epoch = segments.last().and_then(|name| epoch(name));
     let mut covered = Vec::new();
     for name in disk.list() {
@@ -24,7 +21,7 @@ pub fn covered_bytes(disk: &Disk) -> Vec<(String, usize)> {
             bytes if name.ends_with(RUN) || name == MANIFEST => bytes.len(),
             // A later start has cut and synced what was torn in an earlier one's.
             bytes if name.ends_with(SEGMENT) && epoch(name) != last_epoch => bytes.len(),
-            bytes if name.ends_with(SEGMENT) => marked_bytes(bytes, marked),
+            bytes if name.ends_with(SEGMENT) => marked_bytes(&bytes, marked),
             _ => 0,
         };
         covered.push((name.to_owned(), bytes));

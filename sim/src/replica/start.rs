@@ -3,6 +3,8 @@
 //!
 //! Must never: read anything but the files it is given.
 
+use std::borrow::Cow;
+
 use crdt::journal::{SegmentHeader, synced_evidence};
 use crdt::recovery::{Damage, Loaded, Recovery, RecoveryConfig, Share};
 use crdt::snapshot::{Group, Manifest, RUN_HEADER_BYTES, RUN_TRAILER_BYTES, RunEntry, RunHeader, RunTable};
@@ -52,7 +54,7 @@ pub struct Found {
 /// One run, opened.
 struct Run<'d> {
     name: String,
-    bytes: &'d [u8],
+    bytes: Cow<'d, [u8]>,
     header: RunHeader,
     table: RunTable,
 }
@@ -88,11 +90,11 @@ pub fn load(disk: &Disk, config: RecoveryConfig) -> Result<Found, Damage> {
     };
     let all_runs: Vec<&str> = disk.list().filter(|name| name.ends_with(RUN)).collect();
     if let Some(bytes) = disk.read(MANIFEST) {
-        match found.recovery.manifest(MANIFEST, bytes) {
+        match found.recovery.manifest(MANIFEST, &bytes) {
             Ok(manifest) => found.manifest = manifest,
             Err(damage) => {
                 found.recovery.forgive(damage)?;
-                let entry = |name: &&str| entry_of(name, disk.read(name).map_or(0, <[u8]>::len));
+                let entry = |name: &&str| entry_of(name, disk.len_of(name).unwrap_or(0));
                 found.manifest.runs = all_runs.iter().filter_map(entry).collect();
             }
         }
@@ -122,7 +124,7 @@ impl Found {
         let mut runs = Vec::new();
         for entry in &self.manifest.runs {
             let name = entry.file_name();
-            let opened = open_run(disk.read(&name), &name);
+            let opened = open_run(disk.read(&name).as_deref(), &name);
             match opened
                 .and_then(|(header, table)| self.recovery.check_run(&name, &header).map(|()| (header, table)))
             {
@@ -150,7 +152,7 @@ impl Found {
     }
 
     fn segments(&mut self, disk: &Disk) -> Result<(), Damage> {
-        let files: Vec<(&str, &[u8])> = disk
+        let files: Vec<(&str, Cow<'_, [u8]>)> = disk
             .list()
             .filter(|name| name.ends_with(SEGMENT))
             .filter_map(|name| Some((name, disk.read(name)?)))

@@ -12,6 +12,7 @@ use crdt::snapshot::{Checkpoint, Manifest, Merging, RunEntry, Writing};
 use super::{Event, World};
 use crate::disk::{Disk, Fail, FileId};
 use crate::goals::Goal;
+use crate::limits;
 use crate::oracle::facts::Lsn;
 use crate::oracle::violation::Violation;
 use crate::replica::start::{Closed, MANIFEST, group, open_run};
@@ -27,7 +28,7 @@ const LOOK_EVERY_US: u64 = 100_000;
 /// After a failure it tries again after this time, microseconds.
 const RETRY_AFTER_US: u64 = 700_000;
 /// Every tick sweeps all shards: more than two of them, milliseconds.
-const SWEEP_PASS_MS: u64 = 300;
+const SWEEP_PASS_MS: u64 = 2 * limits::TICK_US / 1000 + 100;
 /// Between two steps of one piece of work, typically, microseconds.
 pub(super) const STEP_US: u64 = 400;
 
@@ -150,8 +151,8 @@ impl World {
         }
         let mut checkpoint = Checkpoint::after(log.manifest.clone());
         for segment in &closed {
-            let bytes = site.disk.read(&segment.name).unwrap_or_default();
-            let header = SegmentHeader::decode(bytes).map_err(|_| Trouble::GivenUp)?;
+            let bytes = site.disk.read_to(&segment.name, segment.end).unwrap_or_default();
+            let header = SegmentHeader::decode(&bytes).map_err(|_| Trouble::GivenUp)?;
             checkpoint.open(&header).map_err(|_| Trouble::GivenUp)?;
             let mut records = Records::new(&bytes[HEADER_BYTES..segment.end]);
             while let Ok(body) = records.next_body() {
@@ -287,7 +288,7 @@ impl World {
         let mut manifest = log.manifest.clone();
         let open = |entry: &RunEntry| {
             let name = entry.file_name();
-            open_run(site.disk.read(&name), &name).map_err(|_| Trouble::GivenUp)
+            open_run(site.disk.read(&name).as_deref(), &name).map_err(|_| Trouble::GivenUp)
         };
         let runs = sources.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let sources = sources.into_iter().zip(runs).map(|(entry, (header, table))| (entry, header, table));
@@ -308,7 +309,8 @@ impl World {
         let mut pieces = Vec::new();
         let disk = &site.disk;
         let read = |source: &RunEntry, line: &crdt::snapshot::Group| {
-            let bytes = group(disk.read(&source.file_name()).unwrap_or_default(), line);
+            let run = disk.read(&source.file_name()).unwrap_or_default();
+            let bytes = group(&run, line);
             if crc32c::crc32c(bytes) == line.crc { Ok(bytes.to_vec()) } else { Err(Trouble::GivenUp) }
         };
         let sink = |name: &str, bytes: &[u8]| {

@@ -217,8 +217,8 @@ impl Log {
 /// Cuts a segment of an earlier start to its records and syncs it.
 fn settle(disk: &mut Disk, segment: &Closed, unmarked: usize) -> Result<(), Fail> {
     let file = disk.open(&segment.name).ok_or(Fail::Io)?;
-    let bytes = disk.read(&segment.name).unwrap_or_default();
-    let len = bytes.len();
+    let bytes = disk.read_to(&segment.name, segment.end).unwrap_or_default();
+    let len = disk.len_of(&segment.name).unwrap_or(0);
     if unmarked < segment.end {
         // After a failed sync the kernel may show what the disk never got, and call it clean: only what is
         // written again is synced again.

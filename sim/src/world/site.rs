@@ -462,8 +462,8 @@ impl World {
         let from = request.from;
         // Small answers, so that a peer needs many of them.
         let read = log.segment_of(from).filter(|segment| segment.first_lsn <= from).map(|segment| {
-            let bytes = site.disk.read(&segment.name).unwrap_or_default();
-            replica::read_log(bytes, segment.first_lsn, from, segment.last_lsn.min(written), 2_000)
+            let bytes = site.disk.read_to(&segment.name, segment.end).unwrap_or_default();
+            replica::read_log(&bytes, segment.first_lsn, from, segment.last_lsn.min(written), 2_000)
         });
         let read = match read {
             Some(Some(read)) => read,
@@ -495,7 +495,7 @@ impl World {
         self.look(at, key)?;
         self.watch_tick(at, key)?;
         self.copy(at, key);
-        self.heap.after(100_000, Event::Tick { site: at, life });
+        self.heap.after(limits::TICK_US, Event::Tick { site: at, life });
         if let Err(fail) = self.chores(at) {
             self.disk_failed(at, fail);
             return Ok(());
