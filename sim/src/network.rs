@@ -138,8 +138,9 @@ impl Network {
 
     /// Whether so much waits on the link that it takes no more.
     pub fn is_full(&self, from: usize, to: usize, now_us: u64) -> bool {
-        let queued_bytes = |rate| self.directions[self.at(from, to)].queued_bytes(rate, now_us);
-        self.weather_of(from, to).rate.is_some_and(|rate| queued_bytes(rate) >= rate.queue_bytes_max)
+        let at = self.at(from, to);
+        let rate = self.own.get(at).and_then(Option::as_ref).map_or(self.weather.rate, |own| own.rate);
+        rate.is_some_and(|rate| self.directions[at].queued_bytes(rate, now_us) >= rate.queue_bytes_max)
     }
 
     /// When a full link has room again, microseconds from now, half its queue being gone; `None` if somebody waits for

@@ -88,6 +88,15 @@ fn next_records(config: &NodeConfig, sending: &mut Sending, store: &Store) -> Op
     if sending.under_way_bytes >= limits::PEER_WINDOW_BYTES_MAX {
         return None;
     }
+    // A frame without records only moves the cursor: sent when the peer waits to hear of our tip, and now
+    // and then so that it does not seem to lag behind records that do not travel.
+    let waits = |sending: &Sending| {
+        sending.announce || (sending.chain < sending.tip && sending.read >= sending.tip.lsn)
+    };
+    // Mostly nothing is left to be sent: asked after every event, for every peer.
+    if sending.left(store) == 0 && !waits(sending) {
+        return None;
+    }
     let &StoreConfig { region, incarnation, .. } = store.config();
     let mut packer = Packer::new(Author { region, incarnation });
     let mut bodies = Vec::new();
@@ -100,9 +109,7 @@ fn next_records(config: &NodeConfig, sending: &mut Sending, store: &Store) -> Op
             count += 1;
         }
     }
-    // A frame without records only moves the cursor: sent when the peer waits to hear of our tip, and now
-    // and then so that it does not seem to lag behind records that do not travel.
-    let waits = sending.announce || (sending.chain < sending.tip && sending.read >= sending.tip.lsn);
+    let waits = waits(sending);
     sending.announce = false;
     if count == 0 && !waits {
         return None;

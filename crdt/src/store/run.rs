@@ -342,6 +342,11 @@ pub(super) fn unpack(record: &[u8]) -> (&[u8], Entry<'_>) {
     (read.key.0, read.entry.unpack().expect("the map holds checked entries"))
 }
 
+/// A record's key.
+pub(super) fn key_of(record: &[u8]) -> &[u8] {
+    EntryRecord::take(record).expect("the map holds what pack() wrote").0.key.0
+}
+
 /// A record's key and [`Entry::parts_die_at_ms`].
 pub(super) fn unpack_death(record: &[u8]) -> (&[u8], u64) {
     let (read, _) = EntryRecord::take(record).expect("the map holds what pack() wrote");

@@ -6,7 +6,7 @@
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 
-use super::run::{pack, unpack};
+use super::run::{key_of, pack, unpack};
 use super::{Release, Store, lock};
 use crate::entry::{Entry, Winner};
 use crate::hash::KeyHash;
@@ -54,7 +54,7 @@ impl Store {
     /// A copy of everything known of `key`; `None` if that is nothing.
     pub fn inspect(&self, key: &[u8]) -> Option<Inspected> {
         let (record, release) = self.copy_record(key)?;
-        let same = unpack(&record).0 == key;
+        let same = key_of(&record) == key;
         same.then_some(Inspected { record, release })
     }
 
@@ -76,7 +76,7 @@ impl Store {
             let mut met: Vec<(KeyHash, &[u8])> = side
                 .arena
                 .records()
-                .map(|record| (self.config.keys.key_hash(unpack(record).0), record))
+                .map(|record| (self.config.keys.key_hash(key_of(record)), record))
                 .collect();
             met.retain(|(hash, _)| shard != first || after.is_none_or(|after| *hash > after));
             met.sort_unstable_by_key(|(hash, _)| *hash);

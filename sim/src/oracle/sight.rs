@@ -106,6 +106,18 @@ impl Sight {
 
     /// Takes in one look; what cannot be explained is a violation.
     pub fn look(&mut self, look: &Look<'_>, max_drift: Millis) -> Result<(), Violation> {
+        if *look.view != self.expected {
+            self.take_in(look, max_drift)?;
+        }
+        self.looked_at = look.lsn;
+        self.looked_now = self.looked_now.max(look.now);
+        self.restarted = false;
+        Ok(())
+    }
+
+    /// The region holds something else than when it was last looked at. (What is as it was has lost nothing, shows no
+    /// claim that had died, and is settled as it was.)
+    fn take_in(&mut self, look: &Look<'_>, max_drift: Millis) -> Result<(), Violation> {
         self.check_growth(look, max_drift)?;
         self.check_burial(look, max_drift)?;
         self.check_settled(look)?;
@@ -115,9 +127,9 @@ impl Sight {
             self.expected.add(&part);
             self.glimpses.push(Glimpse { part, low, high: look.lsn });
         }
-        self.looked_at = look.lsn;
-        self.looked_now = self.looked_now.max(look.now);
-        self.restarted = false;
+        // In the order in which it is seen again, if it stays as it is.
+        self.expected.attempts.sort_by_key(|attempt| attempt.claim);
+        self.expected.outcomes.sort_by_key(super::facts::OutcomeFact::slot);
         Ok(())
     }
 

@@ -238,6 +238,10 @@ impl World {
         if log.manifest.runs.is_empty() || replica.distrusts_clock(wall) {
             return Ok(false);
         }
+        // Nothing that lives until now is to be copied for it.
+        if log.manifest.runs.iter().all(|run| run.dies_at_ms >= wall) {
+            return Ok(false);
+        }
         let mut manifest = log.manifest.clone();
         let uncovered_from_ms = log.created_ms_of(manifest.covers() + 1);
         let dead = manifest.take_dead(wall, max_drift + SWEEP_PASS_MS, uncovered_from_ms);

@@ -219,7 +219,8 @@ impl World {
 
     fn send(&mut self, from: usize, to: usize, session: u64, bytes: Vec<u8>) {
         let now_us = self.now_us();
-        let first = self.greeted.insert((from, to), session) != Some(session);
+        let direction = self.direction(from, to);
+        let first = std::mem::replace(&mut self.greeted[direction], session) != session;
         let fate = self.network.send(from, to, bytes.len(), now_us);
         self.trace.event(now_us, "send", &[from as u64, to as u64, session, bytes.len() as u64]);
         self.story.sent(now_us, (from, to, session), &bytes, fate);

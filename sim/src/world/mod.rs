@@ -113,8 +113,8 @@ pub struct World {
     session_dice: Vec<Dice>,
     /// Frames sent and not delivered to their session, by direction; some arrive later.
     stale_frames: BTreeMap<(usize, usize), Vec<Vec<u8>>>,
-    /// Hellos seen by direction: the session whose first frame has left.
-    greeted: BTreeMap<(usize, usize), u64>,
+    /// By direction: the session whose first frame has left.
+    greeted: Vec<u64>,
     /// Sessions that have lost a frame.
     holes: BTreeSet<u64>,
     /// Directed links that flap, and have been up again since they were cut first.
@@ -184,7 +184,7 @@ impl World {
             oracle,
             session_dice: session_dice(&scenario),
             stale_frames: BTreeMap::new(),
-            greeted: BTreeMap::new(),
+            greeted: vec![0; scenario.sites() * scenario.sites()],
             holes: BTreeSet::new(),
             flapping: BTreeSet::new(),
             copies: BTreeMap::new(),
@@ -230,8 +230,14 @@ impl World {
         }
     }
 
+    /// A direction's place among all.
+    const fn direction(&self, from: usize, to: usize) -> usize {
+        from * self.scenario.sites() + to
+    }
+
     fn session_dice(&mut self, from: usize, to: usize) -> &mut Dice {
-        &mut self.session_dice[from * self.scenario.sites() + to]
+        let direction = self.direction(from, to);
+        &mut self.session_dice[direction]
     }
 
     /// Takes samples from now on.

@@ -53,7 +53,8 @@ impl Watch {
 impl Site {
     /// It may have been made whole: by its own word, and only if it has heard a peer or has none.
     pub(super) fn note_lack(&mut self) {
-        let Some(replica) = &self.replica else { return };
+        // Once whole, always whole in this life.
+        let Some(replica) = self.replica.as_ref().filter(|_| self.watch.lacks) else { return };
         let (node, unheard) = (replica.node(), replica.unheard().len());
         let alone = unheard > 0 && unheard == node.peers(replica.store()).len();
         self.watch.lacks &= node.is_incomplete() || alone;
