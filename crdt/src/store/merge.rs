@@ -225,7 +225,7 @@ impl Store {
             return Joined { news: !listed.is_empty(), listed, release: side.watch.seen };
         }
         pack(key, &joined, &mut scratch.state);
-        side.watch.cells.update(&self.digester, hash, &ours, &joined);
+        side.watch.changed(&self.digester, hash, &ours, &joined);
         if let Some(origin) = log_as {
             pack(key, theirs, &mut scratch.delta);
             let kind = journal::entry_kind(origin);

@@ -49,6 +49,7 @@ pub use scan::{Inspected, ScanPage, Scanned};
 pub use tail::{Batch, Release, RingRead, Tail};
 
 use crate::digest::{Cells, Digester};
+use crate::entry::Entry;
 use crate::hash::{ClusterKeys, IdentityBuild, KeyHash};
 use crate::hlc::{Clock, Stamp};
 use crate::ids::{Incarnation, Lsn, RegionId};
@@ -93,6 +94,18 @@ struct Watch {
     waiters: Vec<(KeyHash, Ticket)>,
     /// Changed with every record, under the same lock (INV-13).
     cells: Cells,
+    /// No key of this shard has parts that all die sooner; a sweep before that finds nothing. Unix milliseconds.
+    dies_first_ms: u64,
+}
+
+impl Watch {
+    /// The entry of the key with this hash has changed.
+    fn changed(&mut self, digester: &Digester, hash: KeyHash, old: &Entry<'_>, new: &Entry<'_>) {
+        self.cells.update(digester, hash, old, new);
+        if !new.is_empty() {
+            self.dies_first_ms = self.dies_first_ms.min(new.parts_die_at_ms());
+        }
+    }
 }
 
 /// See the module's text.

@@ -270,14 +270,14 @@ impl Operation<'_, '_> {
         watch.seen.join(release(lsn, durable));
         if stored_len == 0 {
             // The delta is the state, and stands packed.
-            watch.cells.update(&store.digester, self.hash, entry, delta);
+            watch.changed(&store.digester, self.hash, entry, delta);
         } else {
             let union = entry.clone().union(delta);
             store.list_losers(key, &union, self.policy, true);
             let mut joined = union.settled();
             joined.drop_dead(store.death_now_ms(self.wall_ms), store.config.max_drift_ms);
             pack(key, &joined, &mut scratch.state);
-            watch.cells.update(&store.digester, self.hash, entry, &joined);
+            watch.changed(&store.digester, self.hash, entry, &joined);
             watch.seen.join(release(store.tail.appended(), Durable::Interval));
         }
         store.wake(watch, self.hash);

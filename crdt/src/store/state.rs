@@ -83,7 +83,7 @@ impl Store {
         let side = &mut *self.side(hash);
         let before = side.booked();
         vacant.insert(side.arena.insert(record));
-        side.watch.cells.update(&self.digester, hash, &Entry::default(), entry);
+        side.watch.changed(&self.digester, hash, &Entry::default(), entry);
         self.account(side, before, 1, rules.of_key(key).1);
         true
     }

@@ -1,5 +1,6 @@
 //! Taking out the dead (S3 Expiry). No index of expiries is kept: a shard's records are walked in
-//! place, which costs about 25 ns a key and no memory; the driver spreads the shards over time.
+//! place, which costs about 25 ns a key and no memory; the driver spreads the shards over time. A shard in which
+//! nothing can be dead yet is not walked.
 
 use dashmap::Entry as IndexEntry;
 
@@ -24,13 +25,21 @@ impl Store {
         }
         let drift_ms = if canary::planted(Bug::DiesWithoutMargin) { 0 } else { self.config.max_drift_ms };
         let past = |dies_at_ms: u64| now_ms > dies_at_ms.saturating_add(drift_ms);
-        let dead: Vec<KeyHash> = lock(&self.sides[shard])
-            .arena
-            .records()
-            .map(unpack_death)
-            .filter(|(_, dies_at_ms)| past(*dies_at_ms))
-            .map(|(key, _)| self.config.keys.key_hash(key))
-            .collect();
+        let mut dead: Vec<KeyHash> = Vec::new();
+        let mut side = lock(&self.sides[shard]);
+        if past(side.watch.dies_first_ms) {
+            let mut next_ms = u64::MAX;
+            for (key, dies_at_ms) in side.arena.records().map(unpack_death) {
+                if past(dies_at_ms) {
+                    dead.push(self.config.keys.key_hash(key));
+                } else {
+                    next_ms = next_ms.min(dies_at_ms);
+                }
+            }
+            // What is left of the dead below lowers it again.
+            side.watch.dies_first_ms = next_ms;
+        }
+        drop(side);
         let gone = dead.into_iter().filter(|hash| self.sweep_key(*hash, now_ms)).count();
         self.compact(shard);
         self.shrink_index(shard);
@@ -70,7 +79,7 @@ impl Store {
             let (key, stored) = unpack(side.arena.get(slot));
             let mut entry = stored.clone();
             entry.drop_dead(now_ms, self.config.max_drift_ms);
-            side.watch.cells.update(&self.digester, hash, &stored, &entry);
+            side.watch.changed(&self.digester, hash, &stored, &entry);
             if !entry.is_empty() {
                 pack(key, &entry, &mut record);
             }

@@ -322,3 +322,35 @@ fn a_jump_of_the_wall_clock_is_not_followed_at_once() {
     settle(&store);
     assert_eq!(run(&store, claim(b"l", b"a"), jumped + 2_000).0, "GRANTED");
 }
+
+/// A sweep walks a shard only when something in it can be dead: whatever is written must bring that time forward, and
+/// whatever stays after a walk must be found by a later one.
+#[test]
+fn every_key_is_swept_at_its_own_time_however_it_came() {
+    let (store, other) = (store(1), store(2));
+    let sweep =
+        |store: &Store, wall_ms| (0..store.shards()).map(|shard| store.sweep(shard, wall_ms)).sum::<usize>();
+    let claim = |store: &Store, key: &str, retention_ms| {
+        let claim = Claim { key: key.as_bytes(), retention_ms: Some(retention_ms), ..Claim::default() };
+        assert_eq!(run(store, Request::Claim(claim), T0).0, "GRANTED");
+    };
+    assert_eq!(sweep(&store, T0), 0, "nothing is there yet");
+    let retentions = [300_000, 100_000, 200_000, 150_000, 400_000];
+    for (number, retention_ms) in retentions.into_iter().enumerate() {
+        claim(&store, &format!("pay:{number}"), retention_ms);
+        assert_eq!(sweep(&store, T0 + 1), 0, "no walk may forget what was there before");
+    }
+    claim(&other, "pay:merged", 120_000);
+    ship(&other, &store, T0);
+    let mut gone = Vec::new();
+    for second in 1..=450 {
+        let wall_ms = T0 + second * 1_000;
+        let _ = store.extend_ceiling(wall_ms);
+        settle(&store);
+        if sweep(&store, wall_ms) > 0 {
+            gone.push(second);
+        }
+    }
+    assert_eq!(gone, [101, 121, 151, 201, 301, 401], "by the bound between clocks behind their expiry");
+    assert_eq!(store.keys(), 0);
+}

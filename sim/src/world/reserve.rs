@@ -46,8 +46,7 @@ impl Reserve {
             reserve_bytes: scenario.reserve_bytes,
         };
         for name in names {
-            let (file, capacity) =
-                (disk.open(&name).ok_or(Fail::Io)?, disk.len_of(&name).unwrap_or(0));
+            let (file, capacity) = (disk.open(&name).ok_or(Fail::Io)?, disk.len_of(&name).unwrap_or(0));
             // A power loss may have taken back what was allocated.
             let wanted = capacity > HEADER_BYTES && reserve.bytes() < reserve.target();
             match if wanted { disk.allocate(file, capacity) } else { Err(Fail::Full) } {
