@@ -29,7 +29,7 @@ pub const REPLAY_FRAMES_MAX: usize = 16;
 pub const DIGEST_EVERY: u64 = 64;
 /// Copies of real entries kept for the join laws, a key.
 pub const COPIES_MAX: usize = 8;
-/// Every so many seeds a swarm runs a seed twice and compares the traces (INV-18).
+/// Every so many seeds a swarm runs a seed twice and compares the traces (INV-18), unless told otherwise.
 pub const TWICE_EVERY: u64 = 20;
 /// Seeds within which every planted bug must be caught.
 pub const CANARY_SEEDS_MAX: u64 = 2_000;

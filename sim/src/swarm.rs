@@ -11,7 +11,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::limits;
 use crate::oracle::violation::{Violation, clause};
 use crate::progress::Progress;
 use crate::report::{RunReport, SwarmReport, Verdict};
@@ -28,6 +27,8 @@ pub struct Plan {
     pub seeds: u64,
     /// On how many threads.
     pub jobs: usize,
+    /// Every so many of them run twice, and the traces are compared (INV-18).
+    pub twice_every: u64,
     /// Go on after a failure.
     pub keep_going: bool,
     /// Which bug to plant.
@@ -94,7 +95,7 @@ pub fn swarm_of(
                     if at >= plan.seeds {
                         return;
                     }
-                    let (report, twice) = one(plan.start + at, plan.canary, make);
+                    let (report, twice) = one(plan.start + at, plan, make);
                     watch(&report);
                     if report.verdict != Verdict::Pass && !plan.keep_going {
                         stop.store(true, Ordering::Relaxed);
@@ -117,12 +118,12 @@ pub fn swarm_of(
 
 fn one(
     seed: u64,
-    canary: Option<crdt::canary::Bug>,
+    Plan { canary, twice_every, .. }: Plan,
     make: &(dyn Fn(u64) -> Schedule + Sync),
 ) -> (RunReport, bool) {
     let options = Options { canary, ..Options::default() };
     let first = run_caught_schedule(make(seed), options);
-    if !seed.is_multiple_of(limits::TWICE_EVERY) || first.verdict != Verdict::Pass {
+    if !seed.is_multiple_of(twice_every) || first.verdict != Verdict::Pass {
         return (first, false);
     }
     let second = run_caught_schedule(make(seed), options);

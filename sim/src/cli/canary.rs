@@ -35,8 +35,14 @@ pub fn command(json: bool, only: Option<&str>, jobs: usize) -> u8 {
     let bugs = crdt::canary::Bug::ALL.into_iter().filter(|bug| only.is_none_or(|wanted| wanted == *bug));
     let mut catches = Vec::new();
     for bug in bugs {
-        let plan =
-            Plan { start: 0, seeds: limits::CANARY_SEEDS_MAX, jobs, keep_going: false, canary: Some(bug) };
+        let plan = Plan {
+            start: 0,
+            seeds: limits::CANARY_SEEDS_MAX,
+            jobs,
+            twice_every: limits::TWICE_EVERY,
+            keep_going: false,
+            canary: Some(bug),
+        };
         let report = swarm(plan, &Progress::new(plan.seeds, false));
         let catch = caught(bug.name(), report.failures.first(), report.seeds);
         if !json {

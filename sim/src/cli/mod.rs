@@ -129,6 +129,9 @@ struct SwarmArgs {
     /// Threads; by default one a core
     #[arg(long)]
     jobs: Option<usize>,
+    /// Every so many seeds run twice, and the traces must be the same: 1 for all
+    #[arg(long, value_name = "N", default_value_t = limits::TWICE_EVERY, value_parser = clap::value_parser!(u64).range(1..))]
+    twice_every: u64,
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -228,7 +231,8 @@ fn swarm_command(args: &SwarmArgs) -> u8 {
         return usage("--start and --seeds together exceed 64 bits; choose a smaller --start");
     };
     let (start, seeds) = (args.start, last - args.start);
-    let plan = Plan { start, seeds, jobs: jobs(args.jobs), keep_going: args.keep_going, canary };
+    let (jobs, twice_every, keep_going) = (jobs(args.jobs), args.twice_every, args.keep_going);
+    let plan = Plan { start, seeds, jobs, twice_every, keep_going, canary };
     if let Some(file) = &args.file {
         return scenario::swarm(file, plan, args.json);
     }

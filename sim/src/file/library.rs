@@ -34,6 +34,7 @@ shipped!(
     "retire-region",
     "retry-storm",
     "rolling-restart",
+    "standard",
     "wiped-disk",
     "wrong-payload",
     "zombie-worker",
