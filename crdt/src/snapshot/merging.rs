@@ -24,6 +24,9 @@ pub struct Merging {
 impl Merging {
     /// The runs that should become one, oldest first; `None`: nothing to do.
     pub fn plan(manifest: &Manifest) -> Option<Vec<RunEntry>> {
+        if manifest.runs.len() < limits::RUNS_MERGED_AT_ONCE {
+            return None;
+        }
         (0..super::CLASSES as u8).find_map(|class| {
             let small = |run: &&RunEntry| run.class == class && run.bytes < limits::RUN_SMALL_BYTES;
             let runs: Vec<RunEntry> =

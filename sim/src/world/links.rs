@@ -310,6 +310,8 @@ impl World {
         self.story.arrived(now_us, (from, to), bytes, result.as_ref().err().map(|error| error as _));
         self.trace.remark(|| describe(bytes));
         self.check_clock((from, to), (stood_ms, stands_ms), wall)?;
+        // A region may be made whole, and know its peers no more before the next tick.
+        self.sites[to].note_lack();
         // A greeting makes a link, and what follows may end it before the next tick.
         self.check_memberships(to)?;
         if let Err(error) = result {

@@ -21,7 +21,7 @@ use crate::clock::WallClock;
 use crate::disk::{Disk, Fail, Mark};
 use crate::goals::Goal;
 use crate::limits;
-use crate::oracle::facts::{Lsn, Millis, Region};
+use crate::oracle::facts::{Lsn, Millis, Region, View};
 use crate::oracle::sight::Look;
 use crate::oracle::violation::{Violation, clause};
 use crate::random::{Dice, Stream};
@@ -191,17 +191,18 @@ impl Site {
 }
 
 impl World {
-    /// Shows the oracle a region's entry.
-    pub(super) fn look(&mut self, at: usize, key: usize) -> Result<(), Violation> {
+    /// Shows the oracle a region's entry, and gives it out.
+    pub(super) fn look(&mut self, at: usize, key: usize) -> Result<View, Violation> {
         let at_us = self.now_us();
         let site = &mut self.sites[at];
         let now = site.death_ms(at_us);
-        let Some(replica) = &site.replica else { return Ok(()) };
+        let Some(replica) = &site.replica else { return Ok(View::default()) };
         let view = replica.view(&self.scenario.keys[key]);
         let (region, lsn) = (site.region(), replica.appended());
         let trusted = site.trusts_clock(at_us);
         self.story.looked(at_us, at, key, &view);
-        self.oracle.look(&Look { region, key, at_us, now, trusted, lsn, view: &view })
+        self.oracle.look(&Look { region, key, at_us, now, trusted, lsn, view: &view })?;
+        Ok(view)
     }
 
     /// Keeps a copy of a real entry for the join laws; when there are many, one of the old ones goes.
@@ -492,8 +493,8 @@ impl World {
         self.trace.event(now_us, "tick", &[at as u64]);
         self.check_memberships(at)?;
         let key = self.sites[at].look_dice.below(self.scenario.keys.len() as u64) as usize;
-        self.look(at, key)?;
-        self.watch_tick(at, key)?;
+        let view = self.look(at, key)?;
+        self.watch_tick(at, key, &view)?;
         self.copy(at, key);
         self.heap.after(limits::TICK_US, Event::Tick { site: at, life });
         if let Err(fail) = self.chores(at) {

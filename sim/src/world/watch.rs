@@ -15,7 +15,7 @@ use super::World;
 use super::site::Site;
 use crate::limits;
 use crate::oracle::ask::{Answer, Decision};
-use crate::oracle::facts::{ClaimName, Key, Millis, Part, Region, stamp_ms};
+use crate::oracle::facts::{ClaimName, Key, Millis, Part, Region, View, stamp_ms};
 use crate::oracle::violation::{Violation, clause};
 use crate::oracle::winner::{Verdict, all_past, winner};
 use crate::random::HEAVY_TIMES_MAX;
@@ -63,22 +63,21 @@ impl Site {
 
 impl World {
     /// After a region's tick, which has swept all that is dead.
-    pub(super) fn watch_tick(&mut self, at: usize, key: usize) -> Result<(), Violation> {
+    pub(super) fn watch_tick(&mut self, at: usize, key: usize, view: &View) -> Result<(), Violation> {
         self.sites[at].note_lack();
-        self.check_swept(at, key)?;
+        self.check_swept(at, key, view)?;
         self.check_listed(at)?;
         self.check_repairs(at)
     }
 
     /// S3 Expiry, INV-14: the dead are gone, or memory would fill with them.
-    fn check_swept(&self, at: usize, key: usize) -> Result<(), Violation> {
+    fn check_swept(&self, at: usize, key: usize, view: &View) -> Result<(), Violation> {
         let (site, max_drift) = (&self.sites[at], self.scenario.max_drift_ms);
         let wall = site.wall(self.now_us());
-        let Some(replica) = site.replica.as_ref().filter(|replica| !replica.distrusts_clock(wall)) else {
+        if site.replica.as_ref().is_none_or(|replica| replica.distrusts_clock(wall)) {
             return Ok(());
-        };
-        let view = replica.view(&self.scenario.keys[key]);
-        if view.expiries().next().is_none() || !all_past(&view, wall, max_drift) {
+        }
+        if view.expiries().next().is_none() || !all_past(view, wall, max_drift) {
             return Ok(());
         }
         let story = [
