@@ -93,11 +93,23 @@ pub enum Bug {
     AcksBeforeWritten,
     /// A comparison counts what is still on its way as a difference.
     ComparesInFlight,
+    /// Of two regions that ask for a key, neither waits for the other.
+    AskedDoNotWait,
+    /// A majority is counted before those who make it hold anything durably.
+    VoicesBeforeSync,
+    /// A region that has lost its data counts in majorities at once.
+    VoiceWithoutData,
+    /// A new membership counts majorities before its regions know what the last one decided.
+    VoiceWithoutStep,
+    /// Half of the regions are taken for a majority.
+    HalfIsMajority,
+    /// What the others know of the key is not joined in before a grant.
+    VoicesNotJoined,
 }
 
 impl Bug {
     /// Every bug, in the order in which they are listed to people.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 49] = [
         Self::TieBreakByArrival,
         Self::JoinForgetsOutcome,
         Self::TakeoverLooksOnlyAtWinner,
@@ -141,6 +153,12 @@ impl Bug {
         Self::RetiredEntriesRefused,
         Self::AcksBeforeWritten,
         Self::ComparesInFlight,
+        Self::AskedDoNotWait,
+        Self::VoicesBeforeSync,
+        Self::VoiceWithoutData,
+        Self::VoiceWithoutStep,
+        Self::HalfIsMajority,
+        Self::VoicesNotJoined,
     ];
 
     /// The name by which a command line chooses it.
@@ -189,6 +207,12 @@ impl Bug {
             Self::RetiredEntriesRefused => "retired-entries-refused",
             Self::AcksBeforeWritten => "acks-before-written",
             Self::ComparesInFlight => "compares-in-flight",
+            Self::AskedDoNotWait => "asked-do-not-wait",
+            Self::VoicesBeforeSync => "voices-before-sync",
+            Self::VoiceWithoutData => "voice-without-data",
+            Self::VoiceWithoutStep => "voice-without-step",
+            Self::HalfIsMajority => "half-is-majority",
+            Self::VoicesNotJoined => "voices-not-joined",
         }
     }
 }

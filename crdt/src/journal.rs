@@ -67,6 +67,8 @@ pub enum Record<'a> {
     /// False: this life begins without data that it should have. True: it has caught up with a peer since
     /// (S6).
     Complete(bool),
+    /// This life counts in the majorities of that epoch of the membership (S5): it knows all that was decided before it.
+    Voice(u64),
 }
 
 const KIND_ENTRY_OWN: u8 = 1;
@@ -78,6 +80,7 @@ const KIND_CEILING: u8 = 6;
 const KIND_STOP: u8 = 7;
 const KIND_SYNCED: u8 = 8;
 const KIND_COMPLETE: u8 = 9;
+const KIND_VOICE: u8 = 10;
 
 /// What only this cluster's daemons can put on a mark: an outcome, whose bytes a stranger chose, may look like any record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -105,7 +108,7 @@ pub enum MalformedRecord {
 
 /// Whether a body may begin with this byte.
 pub(crate) const fn is_kind(byte: u8) -> bool {
-    matches!(byte, KIND_ENTRY_OWN..=KIND_COMPLETE)
+    matches!(byte, KIND_ENTRY_OWN..=KIND_VOICE)
 }
 
 /// An [`EntryRecord`]'s kind byte for an origin.
@@ -151,6 +154,10 @@ impl<'a> Record<'a> {
                 out.push(KIND_COMPLETE);
                 postcard_onto(complete, out);
             }
+            Self::Voice(epoch) => {
+                out.push(KIND_VOICE);
+                postcard_onto(epoch, out);
+            }
         }
     }
 
@@ -173,6 +180,7 @@ impl<'a> Record<'a> {
                 Self::Synced(lsn, tag)
             }
             KIND_COMPLETE => Self::Complete(whole(payload)?),
+            KIND_VOICE => Self::Voice(whole(payload)?),
             unknown => return Err(MalformedRecord::Kind(unknown)),
         })
     }

@@ -177,6 +177,17 @@ pub const LOG_READ_BYTES: usize = 256 * 1024;
 /// After a start, claims wait at most this long for reachable peers, in milliseconds (S7).
 pub const CATCH_UP_WAIT_MS_DEFAULT: u64 = 10_000;
 
+/// A round that has not reached a majority after so long is over, in milliseconds (S5).
+pub const ROUND_MS_MAX: u64 = 2_000;
+/// Peers that have not answered a round are asked again after so long, in milliseconds.
+pub const ROUND_AGAIN_MS: u64 = 500;
+/// Claims that met are told to come again within so many milliseconds more than usual.
+pub const ROUND_JITTER_MS: u64 = 100;
+/// Rounds under way at once; further requests at `quorum` are answered UNAVAILABLE.
+pub const ROUNDS_MAX: usize = 16_384;
+/// Answers to one peer's rounds that wait for their durability; it asks again for what is dropped.
+pub const VOICES_MAX: usize = 16_384;
+
 /// Shards of the dedup map in a daemon; a power of two.
 pub const SHARDS_DEFAULT: usize = 1024;
 /// Keys one SCAN answers at most.

@@ -156,6 +156,12 @@ impl Policies {
         (&ruled.policy, ruled.quota)
     }
 
+    /// Whether any namespace is decided by majorities (S5).
+    pub fn ask_majorities(&self) -> bool {
+        let asks = |ruled: &Ruled| ruled.policy.level == Level::Quorum;
+        asks(&self.default) || self.named.values().any(asks)
+    }
+
     /// Whether these and `other` count the same namespaces apart, and all keys alike.
     pub fn counts_like(&self, other: &Self) -> bool {
         let quotas =

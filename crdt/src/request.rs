@@ -47,6 +47,8 @@ pub enum Request<'a> {
         token: Token,
         /// What duplicates will be answered.
         outcome: &'a [u8],
+        /// The least level: at `quorum`, a majority is to hold it.
+        level: Option<Level>,
         /// Raises durability.
         durable: bool,
     },
@@ -58,6 +60,8 @@ pub enum Request<'a> {
         token: Token,
         /// The new lease from now, in milliseconds; `None`: the policy's.
         lease_ms: Option<u64>,
+        /// The least level: at `quorum`, a majority is to know of the longer lease.
+        level: Option<Level>,
         /// Raises durability.
         durable: bool,
     },
@@ -163,6 +167,18 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// The level it is decided at under `policy`: at least the namespace's (S5).
+    pub fn level(&self, policy: &Policy) -> Level {
+        let asked = match self {
+            Self::Claim(Claim { level, .. }) | Self::Complete { level, .. } | Self::Renew { level, .. } => {
+                *level
+            }
+            Self::Forget { .. } => None,
+            Self::Release { .. } | Self::Get { .. } => return Level::Local,
+        };
+        asked.unwrap_or_default().max(policy.level)
+    }
+
     /// Whether every field is within its bounds under `policy`.
     pub fn check(&self, policy: &Policy, max_drift_ms: u64) -> Result<(), BadRequest> {
         let key = self.key();
@@ -231,6 +247,8 @@ pub enum Reason {
     /// Peers have had more of this region's log than this data folder holds: it is a copy, or was restored
     /// without `onced rejoin` (S6).
     OldCopy,
+    /// No majority is known to hold it: it is recorded here, and may be sent again (S5).
+    RecordedHere,
     /// The log's disk is full (S6). Claims are refused first; everything else that writes, once the reserve is
     /// used up, too.
     DiskFull,
@@ -250,6 +268,7 @@ impl Reason {
             Self::OtherRegion => "other_region",
             Self::Draining => "draining",
             Self::OldCopy => "old_copy",
+            Self::RecordedHere => "recorded_here",
             Self::DiskFull => "disk_full",
         }
     }

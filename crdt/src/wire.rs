@@ -177,6 +177,28 @@ pub enum Frame<'a> {
         /// Keys in that map.
         keys: u64,
     },
+    /// S5: let this be held durably, and say what you know of its key.
+    Ask {
+        /// Which round of the sender's.
+        round: u64,
+        /// The epoch of the membership in which majorities are counted.
+        epoch: u64,
+        /// The key's whole state there: a record's body.
+        #[serde(borrow)]
+        body: Bytes<'a>,
+    },
+    /// Answer to [`Frame::Ask`].
+    Voice {
+        /// As asked.
+        round: u64,
+        /// As asked.
+        epoch: u64,
+        /// It is held durably, by a region that counts in that epoch's majorities.
+        counts: bool,
+        /// The key's whole state here, what was asked joined in; empty where it does not count.
+        #[serde(borrow)]
+        body: Bytes<'a>,
+    },
 }
 
 /// Why bytes are not a frame. Nothing was changed; the link is to be closed.
@@ -210,6 +232,7 @@ impl<'a> Frame<'a> {
     pub fn encode(&self) -> Vec<u8> {
         let hint = match self {
             Self::Records { bodies, .. } | Self::Repair { bodies, .. } => bodies.0.len() + 64,
+            Self::Ask { body, .. } | Self::Voice { body, .. } => body.0.len() + 64,
             _ => 128,
         };
         let mut out = Vec::with_capacity(hint);

@@ -151,6 +151,7 @@ fn manifest() -> Manifest {
             epochs: vec![(LogEpoch(3), 1), (LogEpoch(4), 70_001)],
             torn_epochs: vec![LogEpoch(3)],
             newest_stamps: BTreeMap::from([(RegionId(3), stamp(250, 3))]),
+            voice: Some(1),
         },
         runs: vec![RunEntry {
             number: 7,
@@ -189,6 +190,7 @@ fn every_example_is_what_the_encoder_writes() {
     check("record-7-stop", &body(&Record::Stop(tag())));
     check("record-8-synced", &body(&Record::Synced(70_000, tag())));
     check("record-9-complete", &body(&Record::Complete(false)));
+    check("record-10-voice", &body(&Record::Voice(7)));
     check("run", &run().0);
     check("manifest", &manifest().encode());
     let framed = examples.remove("record-framed").expect("an example of a frame");

@@ -152,6 +152,7 @@ fn records_of_every_kind() {
     record("stop", &golden!("record-stop"), &Record::Stop(tag()));
     record("synced", &golden!("record-synced"), &Record::Synced(70_000, tag()));
     record("complete", &golden!("record-complete"), &Record::Complete(true));
+    record("voice", &golden!("record-voice"), &Record::Voice(7));
     record("incomplete", &golden!("record-incomplete"), &Record::Complete(false));
 }
 
@@ -269,6 +270,7 @@ fn the_manifest() {
         torn_epochs: vec![LogEpoch(3)],
         newest_stamps: [(RegionId(3), Stamp::from_parts(T0, 7)), (RegionId(300), Stamp::from_parts(T0, 8))]
             .into(),
+        voice: Some(7),
     };
     let run =
         |number, class, dies_at_ms| RunEntry { number, class, bytes: 9_000 + number, states: 40, dies_at_ms };
@@ -381,6 +383,10 @@ fn frames_of_comparisons() {
     push_body(&encoded(&Record::Entry(Origin::Merged, entry_record(&settled()))), &mut bodies);
     let of = PartOf { nonce, shard: 3, number: 1, last: true };
     let (have, at) = (Cursor::default(), cursor(70_000));
+    let body = Bytes(b"record");
+    frame("ask", &golden!("frame-ask"), &Frame::Ask { round: 1 << 40, epoch: 7, body });
+    let voice = Frame::Voice { round: 1 << 40, epoch: 7, counts: true, body };
+    frame("voice", &golden!("frame-voice"), &voice);
     frame("behind", &golden!("frame-behind"), &Frame::Behind { have, at, keys: 1_000 });
     frame("repair", &golden!("frame-repair"), &Frame::Repair { of, bodies: Bytes(&bodies) });
 }

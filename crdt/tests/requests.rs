@@ -38,8 +38,8 @@ fn keys_have_their_bounds_in_every_request() {
     ] {
         for request in [
             Request::Claim(Claim { key, ..Claim::default() }),
-            Request::Complete { key, token, outcome: b"", durable: false },
-            Request::Renew { key, token, lease_ms: None, durable: false },
+            Request::Complete { key, token, outcome: b"", level: None, durable: false },
+            Request::Renew { key, token, lease_ms: None, level: None, durable: false },
             Request::Release { key, token, durable: false },
             Request::Get { key },
             Request::Forget { key },
@@ -94,12 +94,12 @@ fn retention_exceeds_the_lease_by_more_than_twice_the_drift() {
 #[test]
 fn outcomes_have_the_bound_of_their_namespace() {
     let policy = Policy { max_outcome_bytes: 10, ..Policy::default() };
-    let of = |outcome| Request::Complete { key: b"k", token: token(), outcome, durable: false };
+    let of = |outcome| Request::Complete { key: b"k", token: token(), outcome, level: None, durable: false };
     assert_eq!(of(&[0; 10]).check(&policy, DRIFT), Ok(()));
     let refused = of(&[0; 11]).check(&policy, DRIFT).expect_err("too long");
     assert_eq!(refused, BadRequest::Outcome { size: 11, limit: 10 });
     assert!(refused.to_string().contains("at most 10") && refused.to_string().contains("nothing was stored"));
-    let renew = Request::Renew { key: b"k", token: token(), lease_ms: Some(0), durable: false };
+    let renew = Request::Renew { key: b"k", token: token(), lease_ms: Some(0), level: None, durable: false };
     assert_eq!(renew.check(&policy, DRIFT), Err(BadRequest::Lease));
 }
 
@@ -123,8 +123,8 @@ fn requests_say_their_durability() {
     for durable in [false, true] {
         let (key, token) = (&b"k"[..], token());
         assert_eq!(Request::Claim(Claim { key, durable, ..Claim::default() }).durable(), durable);
-        assert_eq!(Request::Complete { key, token, outcome: b"", durable }.durable(), durable);
-        assert_eq!(Request::Renew { key, token, lease_ms: None, durable }.durable(), durable);
+        assert_eq!(Request::Complete { key, token, outcome: b"", level: None, durable }.durable(), durable);
+        assert_eq!(Request::Renew { key, token, lease_ms: None, level: None, durable }.durable(), durable);
         assert_eq!(Request::Release { key, token, durable }.durable(), durable);
     }
     assert!(Request::Forget { key: b"k" }.durable());

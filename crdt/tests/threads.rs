@@ -254,8 +254,13 @@ fn everything_at_once_replays_to_the_same_map() {
                 (50..80, Some(at)) => {
                     let (key, token) = tokens.swap_remove(at);
                     let outcome = vec![thread as u8; dice.below(6_000) as usize];
-                    let request =
-                        Request::Complete { key: key.as_bytes(), token, outcome: &outcome, durable: false };
+                    let request = Request::Complete {
+                        key: key.as_bytes(),
+                        token,
+                        outcome: &outcome,
+                        level: None,
+                        durable: false,
+                    };
                     let _ = run(&store, request, &mut scratch);
                 }
                 (80..90, Some(at)) => {

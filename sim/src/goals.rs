@@ -121,11 +121,23 @@ pub enum Goal {
     ReloadRefused,
     /// Some regions agreed although others stay cut off for ever.
     CoreAgreed,
+    /// A claim was granted once a majority held it.
+    QuorumGranted,
+    /// A claim gave way to another that was asked for, or granted, elsewhere.
+    QuorumYielded,
+    /// No majority was reached.
+    QuorumMissed,
+    /// An outcome was held by a majority.
+    QuorumCompleted,
+    /// A completion was recorded here and no majority was known to hold it.
+    RecordedHere,
+    /// A lease was renewed with a majority.
+    QuorumRenewed,
 }
 
 impl Goal {
     /// Every goal.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 63] = [
         Self::Granted,
         Self::GrantedAgain,
         Self::Takeover,
@@ -183,6 +195,12 @@ impl Goal {
         Self::MembersApart,
         Self::ReloadRefused,
         Self::CoreAgreed,
+        Self::QuorumGranted,
+        Self::QuorumYielded,
+        Self::QuorumMissed,
+        Self::QuorumCompleted,
+        Self::RecordedHere,
+        Self::QuorumRenewed,
     ];
 
     /// Its name in reports.
@@ -245,13 +263,19 @@ impl Goal {
             Self::MembersApart => "memberships-apart",
             Self::ReloadRefused => "reload-refused",
             Self::CoreAgreed => "healed-core-agreed",
+            Self::QuorumGranted => "quorum-granted",
+            Self::QuorumYielded => "quorum-yielded",
+            Self::QuorumMissed => "quorum-missed",
+            Self::QuorumCompleted => "quorum-completed",
+            Self::RecordedHere => "recorded-here",
+            Self::QuorumRenewed => "quorum-renewed",
         }
     }
 }
 
 /// Which goals were reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Goals(u64);
+pub struct Goals(u128);
 
 impl Goals {
     /// Marks a goal as reached.

@@ -42,6 +42,8 @@ pub enum Stream {
     Ranges = 13,
     /// When the sessions of one directed link break that have lost something, and which old frames come again.
     Sessions = 14,
+    /// Which namespaces are decided by majorities.
+    Levels = 40,
 }
 
 /// A stream of draws of its own.

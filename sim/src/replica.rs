@@ -15,6 +15,7 @@ pub use convert::Real;
 
 use std::collections::BTreeMap;
 
+use crdt::decide::{Gathered, Proposal};
 use crdt::hash::ClusterKeys;
 use crdt::ids::{Fingerprint, Incarnation, RegionId};
 use crdt::journal::SegmentHeader;
@@ -26,7 +27,7 @@ use crdt::policy::{Durable, OnLeaseEnd, Policies, Policy};
 use crdt::recovery::{Damage, RecoveryConfig};
 use crdt::request::{Claim, Reply, Request};
 use crdt::snapshot::Manifest;
-use crdt::store::{Ran, Release, Scratch, Store, StoreConfig};
+use crdt::store::{self, Release, Scratch, Store, StoreConfig};
 use crdt::token::{TOKEN_TEXT_BYTES, Token};
 
 use crate::disk::Disk;
@@ -102,6 +103,16 @@ pub struct Decided {
     pub release: Release,
 }
 
+/// What became of a request for now.
+pub enum Ran {
+    /// It is answered.
+    Decided(Decided),
+    /// It waits for its key to change.
+    Parked,
+    /// Once the release is reached, a majority is asked.
+    Asks(Proposal, Release),
+}
+
 /// A token whose tag cannot verify.
 pub fn forge(token: &Token) -> Token {
     let mut text: [u8; TOKEN_TEXT_BYTES] = token.text();
@@ -117,6 +128,7 @@ fn policies(scenario: &Scenario) -> Policies {
         on_lease_end: if namespace.unknown_on_lease_end { OnLeaseEnd::Unknown } else { OnLeaseEnd::Takeover },
         durable: if namespace.durable { Durable::Always } else { Durable::Interval },
         max_keys: namespace.max_keys.map(|keys| keys as u64),
+        level: namespace.level,
         ..Policy::default()
     };
     let mut named: BTreeMap<_, _> =
@@ -231,26 +243,37 @@ impl Replica {
         self.store.inspect(key.as_bytes()).map_or_else(View::default, |found| convert::view(&found.entry()))
     }
 
-    /// Runs one request; with a ticket, a claim that waits may be parked: then there is no answer yet.
+    /// Runs one request; with a ticket, a claim that waits may be parked. On a second look, with what came of the first.
     pub fn decide(
         &mut self,
         key: &str,
         ask: &Ask,
         token: Option<&Token>,
-        (durable, ticket): (bool, Option<u64>),
+        (durable, ticket, gathered): (bool, Option<u64>, Option<Gathered>),
         wall: Millis,
-    ) -> Option<Decided> {
+    ) -> Ran {
         let request = request(key.as_bytes(), ask, token, durable);
         let mut emitted = None;
         let emit = |reply: &Reply<'_>| emitted = Some(convert::answer(reply));
-        let ran = self.store.run(&request, wall, ticket, &mut self.scratch, emit);
+        let ran = self.store.run_gathered(&request, gathered, wall, ticket, &mut self.scratch, emit);
         let release = match ran {
-            Ok(Ran::Replied(release)) => release,
-            Ok(Ran::Parked) => return None,
-            other => unreachable!("the workload sends only lawful requests: {other:?}"),
+            Ok(store::Ran::Replied(release)) => release,
+            Ok(store::Ran::Parked) => return Ran::Parked,
+            Ok(store::Ran::Asks(proposal, release)) => return Ran::Asks(proposal, release),
+            Err(bad) => unreachable!("the workload sends only lawful requests: {bad:?}"),
         };
         let (answer, token) = emitted.expect("a request that was replied to has a reply");
-        Some(Decided { answer, token, release })
+        Ran::Decided(Decided { answer, token, release })
+    }
+
+    /// What a request proposes is synced: a majority is to hold it.
+    pub fn ask_majority(&mut self, ticket: u64, key: &str, proposal: Proposal, wall: Millis) {
+        self.node.handle_ask(&self.store, ticket, key.as_bytes(), proposal, wall);
+    }
+
+    /// Whose request is to be looked at again, and with what.
+    pub fn poll_gathered(&mut self) -> Option<(u64, Gathered)> {
+        self.node.poll_gathered()
     }
 
     /// Parked requests that are to be run again.
@@ -367,14 +390,15 @@ impl Replica {
             retention: 60_000,
             wait: 0,
         };
-        let decided =
-            self.decide(&key, &ask, None, (false, None), wall).expect("nothing parks without a ticket");
+        let Ran::Decided(decided) = self.decide(&key, &ask, None, (false, None, None), wall) else {
+            unreachable!("nothing parks without a ticket, and its namespace is a local one")
+        };
         let reason = self.store.gate.closed().map_or("", crdt::request::Reason::name);
         (decided.answer.status(), reason)
     }
 
     /// Copies of the real entries, for the join laws.
-    pub fn real(&self, key: &str) -> Option<crdt::store::Inspected> {
+    pub fn real(&self, key: &str) -> Option<store::Inspected> {
         self.store.inspect(key.as_bytes())
     }
 }
@@ -412,8 +436,12 @@ fn request<'a>(key: &'a [u8], ask: &'a Ask, token: Option<&Token>, durable: bool
             durable,
             ..Claim::default()
         }),
-        Ask::Complete { bytes, .. } => Request::Complete { key, token: token(), outcome: bytes, durable },
-        Ask::Renew { lease, .. } => Request::Renew { key, token: token(), lease_ms: Some(*lease), durable },
+        Ask::Complete { bytes, .. } => {
+            Request::Complete { key, token: token(), outcome: bytes, level: None, durable }
+        }
+        Ask::Renew { lease, .. } => {
+            Request::Renew { key, token: token(), lease_ms: Some(*lease), level: None, durable }
+        }
         Ask::Release { .. } => Request::Release { key, token: token(), durable },
         Ask::Get => Request::Get { key },
         Ask::Forget => Request::Forget { key },
@@ -434,7 +462,7 @@ pub fn read_log(bytes: &[u8], first: Lsn, from: Lsn, last: Lsn, bytes_max: usize
     }
     let bytes = body[begin..records.offset()].to_vec();
     let (first, last) = (from, lsn - 1);
-    let batch = crdt::store::Batch { bytes, first, last, sync_to: last, dies_at_ms: 0 };
+    let batch = store::Batch { bytes, first, last, sync_to: last, dies_at_ms: 0 };
     (last >= from).then(|| LogRead::Records(std::sync::Arc::new(batch)))
 }
 

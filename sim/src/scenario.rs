@@ -6,6 +6,8 @@
 //!
 //! Must never: depend on anything but the seed.
 
+use crdt::policy::Level;
+
 use crate::habits::{Demand, Habits};
 use crate::membership::{self, Step};
 use crate::network::{Rate, Spread, Weather};
@@ -27,6 +29,8 @@ pub struct Namespace {
     pub durable: bool,
     /// Most keys a region may grant in it (S8).
     pub max_keys: Option<usize>,
+    /// How strong its claims are (S5).
+    pub level: Level,
 }
 
 /// Which kinds of fault a run has.
@@ -191,7 +195,7 @@ impl Scenario {
             scenario.segment_bytes = 384 * 1024;
             scenario.reserve_bytes = scenario.segment_bytes;
         }
-        scenario.bounded(per_namespace, &mut dice).linked().cored()
+        scenario.bounded(per_namespace, &mut dice).linked().cored().levelled()
     }
 
     /// Many regions and one pattern of partitions until the healing, nothing else; a client and a half a region,
@@ -204,6 +208,7 @@ impl Scenario {
             unknown_on_lease_end,
             durable,
             max_keys: None,
+            level: Level::Local,
         };
         let namespaces = vec![namespace("pay", false, false), namespace("once", true, true)];
         let (keys, namespace_of) =
@@ -338,6 +343,21 @@ impl Scenario {
         self
     }
 
+    /// In some runs majorities decide, in one namespace or in all.
+    fn levelled(mut self) -> Self {
+        let mut dice = Dice::new(self.seed, Stream::Levels, 0);
+        if dice.chance(400) {
+            let all = dice.chance(400);
+            let one = dice.below(self.namespaces.len() as u64) as usize;
+            for (number, namespace) in self.namespaces.iter_mut().enumerate() {
+                if all || number == one {
+                    namespace.level = Level::Quorum;
+                }
+            }
+        }
+        self
+    }
+
     /// Regions that ever are.
     pub const fn sites(&self) -> usize {
         self.regions + self.newcomers
@@ -371,7 +391,15 @@ fn namespaces(max_drift_ms: u64, dice: &mut Dice) -> Vec<Namespace> {
         let lease_ms = dice.between(50, 600);
         let retention_ms = (lease_ms + 2 * max_drift_ms + dice.between(300, longest_ms)).max(1_000);
         let durable = durable || all_durable;
-        Namespace { name, lease_ms, retention_ms, unknown_on_lease_end, durable, max_keys: None }
+        Namespace {
+            name,
+            lease_ms,
+            retention_ms,
+            unknown_on_lease_end,
+            durable,
+            max_keys: None,
+            level: Level::Local,
+        }
     };
     vec![
         namespace("pay", false, false, 60_000),

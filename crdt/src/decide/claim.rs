@@ -1,62 +1,156 @@
 //! CLAIM (S4.1): the rows of the table, tried in its order.
 
+use super::round::{Gathered, Proposal, Stand, stands, unavailable};
 use super::{Context, Decision, key_time};
 use crate::canary::{self, Bug};
 use crate::entry::{Attempt, Entry, Phase, Winner};
+use crate::ids::ClaimId;
 use crate::limits;
 use crate::policy::{Level, OnLeaseEnd};
 use crate::request::{Claim, Reason, Reply};
 
+/// The row of S4.1's table that applies.
+enum Row<'e> {
+    /// Nothing is to be granted.
+    Answer(Reply<'e>),
+    /// The same claimant holds it: the same again.
+    Again(Attempt<'e>),
+    /// A new claim, beside which these others become Abandoned.
+    Grant(Entry<'e>),
+}
+
 pub(super) fn claim<'e>(entry: &Entry<'e>, claim: &Claim<'e>, context: &Context<'_>) -> Decision<'e> {
     if let Some(reason) = refusal(claim, context) {
-        let retry_after_ms = limits::RETRY_AFTER_MS_DEFAULT;
-        return Decision::answer(Reply::Unavailable { reason, retry_after_ms });
+        return Decision::answer(unavailable(reason));
     }
+    let level = context.level(claim.level);
+    if let Some(Gathered { proposal: Proposal::Claim(id), reached }) = context.gathered {
+        return gathered(entry, claim, (id, reached), context);
+    }
+    match row(entry, claim, context) {
+        Row::Answer(reply) => Decision::answer(reply),
+        Row::Again(held) if level == Level::Quorum => Decision::ask(Proposal::Claim(held.id), None),
+        Row::Again(held) => Decision::answer(granted(claim.key, &held, level, context)),
+        Row::Grant(_) if level == Level::Quorum => ask(entry, claim, context),
+        Row::Grant(abandons) => grant(entry, abandons, claim, context),
+    }
+}
+
+fn row<'e>(entry: &Entry<'e>, claim: &Claim<'e>, context: &Context<'_>) -> Row<'e> {
     if entry.is_past(context.now_ms, context.max_drift_ms) {
-        return grant_unless_expired(entry, claim, context);
+        return grant_unless_expired(claim, context);
     }
     match entry.winner() {
         Winner::Settled(outcome) => {
             if outcome.fingerprint != claim.fingerprint && !canary::planted(Bug::ReplayIgnoresFingerprint) {
-                return Decision::answer(Reply::Mismatch { settled: true, region: outcome.region });
+                return Row::Answer(Reply::Mismatch { settled: true, region: outcome.region });
             }
-            Decision::answer(Reply::Replay(*outcome))
+            Row::Answer(Reply::Replay(*outcome))
         }
         Winner::Held(winner) => {
             if winner.fingerprint != claim.fingerprint {
-                return Decision::answer(Reply::Mismatch { settled: false, region: winner.id.region });
+                return Row::Answer(Reply::Mismatch { settled: false, region: winner.id.region });
             }
             let same = !claim.claimant.is_empty() && claim.claimant == winner.claimant;
             if same && context.now_ms <= winner.lease_until && !canary::planted(Bug::RetryGrantsAnew) {
-                return Decision::answer(granted(claim.key, winner, context));
+                return Row::Again(*winner);
             }
             if same && canary::planted(Bug::RetryGrantsAnew) {
-                return grant(entry, Entry::default(), claim, context);
+                return Row::Grant(Entry::default());
             }
-            blocked(entry, winner, context).unwrap_or_else(|| lease_over(entry, winner, claim, context))
+            let blocked = blocked(entry, winner, context);
+            blocked.map_or_else(|| lease_over(entry, winner, context), Row::Answer)
         }
         Winner::Free => match entry.blocking_attempts().next() {
+            // One round a claim: a retry joins it, or begins it again after a start.
+            Some(asked) if is_own_retry(asked, claim, context) => Row::Again(*asked),
             // Only Asked attempts are left to block: they hold nothing, yet stand in the way (S5).
             Some(asked) => {
-                blocked(entry, asked, context).unwrap_or_else(|| grant_unless_expired(entry, claim, context))
+                let blocked = blocked(entry, asked, context);
+                blocked.map_or_else(|| grant_unless_expired(claim, context), Row::Answer)
             }
-            None => grant_unless_expired(entry, claim, context),
+            None => grant_unless_expired(claim, context),
         },
     }
 }
 
+/// Asked here, in this life, by the same claimant for the same payload, and the lease runs.
+fn is_own_retry(asked: &Attempt<'_>, claim: &Claim<'_>, context: &Context<'_>) -> bool {
+    let own = (asked.id.region, asked.id.incarnation) == (context.region, context.incarnation);
+    let same = !claim.claimant.is_empty() && claim.claimant == asked.claimant;
+    let runs = context.now_ms <= asked.lease_until;
+    own && same
+        && runs
+        && asked.fingerprint == claim.fingerprint
+        && context.level(claim.level) == Level::Quorum
+}
+
 /// S4.1, first row, as far as it depends on the namespace: the store has checked the rest.
 fn refusal(claim: &Claim<'_>, context: &Context<'_>) -> Option<Reason> {
-    let level = claim.level.unwrap_or_default().max(context.policy.level);
-    if level > Level::Local {
+    if context.level(claim.level) == Level::Home {
         return Some(Reason::Level);
     }
     let too_stale = context.policy.max_staleness_ms.is_some_and(|bound| context.stale_ms > bound);
     too_stale.then_some(Reason::Stale)
 }
 
+/// S5: the claim is first written Asked. Our own Asked claim that nobody gathers for any more, because the process ended
+/// meanwhile, is asked for again by its claimant.
+fn ask<'e>(entry: &Entry<'e>, claim: &Claim<'e>, context: &Context<'_>) -> Decision<'e> {
+    if !context.has_voice {
+        return Decision::answer(unavailable(Reason::Level));
+    }
+    let asked = Attempt { phase: Phase::Asked, ..attempt(entry, claim, context) };
+    Decision::ask(Proposal::Claim(asked.id), Some(Entry::of_attempt(asked)))
+}
+
+/// S5: what came of asking the other regions for claim `id`; all that they know of the key has been joined in.
+fn gathered<'e>(
+    entry: &Entry<'e>,
+    claim: &Claim<'e>,
+    (id, reached): (ClaimId, bool),
+    context: &Context<'_>,
+) -> Decision<'e> {
+    let level = context.level(claim.level);
+    let ours = entry.attempts.iter().find(|attempt| attempt.id == id);
+    let stands = reached && stands(entry, &Proposal::Claim(id), context) == Stand::Clear;
+    match ours {
+        Some(asked) if asked.phase == Phase::Asked && stands => {
+            let mut delta = Entry::default();
+            for attempt in entry.counting_attempts().filter(|attempt| attempt.is_held()) {
+                delta.attempts.push(Attempt { abandoned_lease: attempt.lease_until, ..*attempt });
+            }
+            let held = Attempt { phase: Phase::Held, ..*asked };
+            let delta = delta.join(&Entry::of_attempt(held));
+            Decision::write(granted(claim.key, &held, level, context), delta)
+        }
+        Some(held) if held.phase == Phase::Held && stands => {
+            Decision::answer(granted(claim.key, held, level, context))
+        }
+        Some(asked) if asked.phase == Phase::Asked => {
+            let delta = Entry::of_attempt(Attempt { phase: Phase::Released, ..*asked });
+            let reply = learned(&entry.clone().join(&delta), claim, context);
+            Decision::write(reply, delta)
+        }
+        _ => Decision::answer(learned(entry, claim, context)),
+    }
+}
+
+/// The answer to a claim that was not granted, by what is known now.
+fn learned<'e>(entry: &Entry<'e>, claim: &Claim<'e>, context: &Context<'_>) -> Reply<'e> {
+    match row(entry, claim, context) {
+        Row::Answer(reply) => reply,
+        // Jittered, so that those who met do not meet again.
+        Row::Again(_) | Row::Grant(_) => {
+            let jitter_ms = context.stamp.bits() % limits::ROUND_JITTER_MS;
+            let retry_after_ms = limits::RETRY_AFTER_MS_DEFAULT + jitter_ms;
+            Reply::Unavailable { reason: Reason::Level, retry_after_ms }
+        }
+    }
+}
+
 /// S4.1: any Held or Asked attempt whose lease is not over by more than `max_drift`.
-fn blocked<'e>(entry: &Entry<'e>, holder: &Attempt<'_>, context: &Context<'_>) -> Option<Decision<'e>> {
+fn blocked<'e>(entry: &Entry<'e>, holder: &Attempt<'_>, context: &Context<'_>) -> Option<Reply<'e>> {
     let margin = if canary::planted(Bug::TakeoverBeforeLeaseEnds) { 0 } else { context.max_drift_ms };
     let free_at = |attempt: &Attempt<'_>| {
         let until = attempt.lease_until.saturating_add(margin);
@@ -73,43 +167,47 @@ fn blocked<'e>(entry: &Entry<'e>, holder: &Attempt<'_>, context: &Context<'_>) -
         return None;
     }
     let retry_after_ms = last - context.now_ms + 1;
-    Some(Decision::answer(Reply::InProgress { retry_after_ms, region: holder.id.region }))
+    Some(Reply::InProgress { retry_after_ms, region: holder.id.region })
 }
 
 /// S4.1: Held attempts, all leases over by more than `max_drift`.
-fn lease_over<'e>(
-    entry: &Entry<'e>,
-    winner: &Attempt<'e>,
-    claim: &Claim<'e>,
-    context: &Context<'_>,
-) -> Decision<'e> {
+fn lease_over<'e>(entry: &Entry<'e>, winner: &Attempt<'e>, context: &Context<'_>) -> Row<'e> {
     if context.policy.on_lease_end == OnLeaseEnd::Unknown {
-        return Decision::answer(Reply::Unknown(winner.id));
+        return Row::Answer(Reply::Unknown(winner.id));
     }
     let mut delta = Entry::default();
     for attempt in entry.counting_attempts().filter(|attempt| attempt.is_held()) {
         delta.attempts.push(Attempt { abandoned_lease: attempt.lease_until, ..*attempt });
     }
-    grant(entry, delta, claim, context)
+    Row::Grant(delta)
 }
 
-fn grant_unless_expired<'e>(entry: &Entry<'e>, claim: &Claim<'e>, context: &Context<'_>) -> Decision<'e> {
+fn grant_unless_expired<'e>(claim: &Claim<'e>, context: &Context<'_>) -> Row<'e> {
     let retention_ms = claim.retention_ms.unwrap_or(context.policy.retention_ms);
     let born_ms = key_time::born_ms(claim.key, context.policy.key_time);
     if born_ms.is_some_and(|born_ms| context.now_ms > born_ms.saturating_add(retention_ms)) {
-        return Decision::answer(Reply::Expired);
+        return Row::Answer(Reply::Expired);
     }
-    grant(entry, Entry::default(), claim, context)
+    Row::Grant(Entry::default())
 }
 
-/// Adds a Held attempt to `delta` (S3: it expires no earlier than every part it saw).
+/// Adds a Held attempt to `delta`.
 fn grant<'e>(entry: &Entry<'e>, delta: Entry<'e>, claim: &Claim<'e>, context: &Context<'_>) -> Decision<'e> {
+    let attempt = attempt(entry, claim, context);
+    // Through the join, because our own slot may be among the abandoned: the newer claim replaces it.
+    let claimed = Entry::of_attempt(attempt);
+    let delta = if delta.is_empty() { claimed } else { delta.join(&claimed) };
+    Decision::write(granted(claim.key, &attempt, Level::Local, context), delta)
+}
+
+/// A new claim's attempt (S3: it expires no earlier than every part it saw).
+fn attempt<'e>(entry: &Entry<'e>, claim: &Claim<'e>, context: &Context<'_>) -> Attempt<'e> {
     let id = context.own_claim();
     let retention_ms = claim.retention_ms.unwrap_or(context.policy.retention_ms);
     let seen = entry.attempts.iter().map(|a| a.expires_at).chain(entry.outcomes.iter().map(|o| o.expires_at));
     let expires_at = seen.max().unwrap_or(0).max(id.stamp.ms().saturating_add(retention_ms));
     let lease_ms = claim.lease_ms.unwrap_or(context.policy.lease_ms);
-    let attempt = Attempt {
+    Attempt {
         id,
         phase: Phase::Held,
         lease_until: context.now_ms.saturating_add(lease_ms).min(expires_at),
@@ -118,18 +216,14 @@ fn grant<'e>(entry: &Entry<'e>, delta: Entry<'e>, claim: &Claim<'e>, context: &C
         claimant: claim.claimant,
         note: claim.note,
         expires_at,
-    };
-    // Through the join, because our own slot may be among the abandoned: the newer claim replaces it.
-    let claimed = Entry::of_attempt(attempt);
-    let delta = if delta.is_empty() { claimed } else { delta.join(&claimed) };
-    Decision::write(granted(claim.key, &attempt, context), delta)
+    }
 }
 
-fn granted<'e>(key: &[u8], attempt: &Attempt<'_>, context: &Context<'_>) -> Reply<'e> {
+fn granted<'e>(key: &[u8], attempt: &Attempt<'_>, level: Level, context: &Context<'_>) -> Reply<'e> {
     Reply::Granted {
         token: context.token(key, attempt),
         lease_until: attempt.lease_until,
-        level: Level::Local,
+        level,
         stale_ms: context.stale_ms,
     }
 }

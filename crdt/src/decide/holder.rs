@@ -1,11 +1,13 @@
 //! COMPLETE, RENEW, RELEASE (S4.2–S4.4): what a holder may still do, judged by its token.
 
+use super::round::{Proposal, Stand, stands, unavailable};
 use super::{Context, Decision};
 use crate::canary::{self, Bug};
 use crate::conflict::{self, Conflict, ConflictId};
 use crate::entry::{Attempt, Entry, Outcome, Phase, Winner};
 use crate::ids::RegionId;
 use crate::limits;
+use crate::policy::Level;
 use crate::request::{Reason, Reply, StaleReason};
 use crate::token::Token;
 
@@ -22,7 +24,7 @@ pub(super) fn complete<'e>(
     }
     let stored = entry.counting_outcomes().find(|o| o.claim == token.id && o.bytes == bytes);
     if let Some(stored) = stored {
-        return Decision::answer(completion_reply(entry, stored));
+        return Decision::answer(completion_reply(entry, stored, context));
     }
     if let Some(other_bytes) = entry.counting_outcomes().find(|o| o.claim == token.id) {
         return Decision::answer(superseded_by(other_bytes, token));
@@ -40,21 +42,53 @@ pub(super) fn complete<'e>(
     };
     if let (true, Winner::Settled(winner)) = (entry.outcomes.len() >= limits::OUTCOMES_MAX, entry.winner()) {
         let loser = overflowing(key, &outcome, winner, context);
-        return Decision { reply: superseded_by(winner, token), delta: None, loser: Some(Box::new(loser)) };
+        let reply = superseded_by(winner, token);
+        return Decision { loser: Some(Box::new(loser)), ..Decision::answer(reply) };
     }
     let delta = Entry::of_outcome(outcome);
     // The common case: the only outcome, of a claim that is known. Joined in, it wins and changes nothing else.
     let only = entry.outcomes.is_empty() && entry.attempts.iter().any(|attempt| attempt.id == token.id);
     let reply = if only {
-        completed(entry, &outcome)
+        completed(entry, &outcome, context)
     } else {
-        completion_reply(&entry.clone().join(&delta), &outcome)
+        completion_reply(&entry.clone().join(&delta), &outcome, context)
     };
     Decision::write(reply, delta)
 }
 
+/// S5: an outcome that wins is to be held by a majority before anybody is told so. The first look proposes it; the
+/// second, once a majority holds it, says so in the entry, because such an outcome wins over others (S3).
+pub(super) fn majority<'e>(
+    entry: &Entry<'e>,
+    decision: Decision<'e>,
+    token: &Token,
+    level: Option<Level>,
+    context: &Context<'_>,
+) -> Decision<'e> {
+    let wins = matches!(decision.reply, Reply::Completed { .. } | Reply::Contested { .. });
+    if context.level(level) != Level::Quorum || !wins {
+        return decision;
+    }
+    // As the entry will be: the answer was found for an outcome that is in there, or about to be.
+    let joined = decision.delta.as_ref().map(|delta| entry.clone().join(delta));
+    let outcomes = joined.as_ref().unwrap_or(entry);
+    let Winner::Settled(outcome) = outcomes.winner() else { return decision };
+    if outcome.claim != token.id || outcome.majority {
+        return decision;
+    }
+    let proposal = Proposal::Outcome(outcome.claim, outcome.region, outcome.incarnation);
+    match context.gathered {
+        None => Decision { asks: Some(proposal), ..decision },
+        Some(gathered) if gathered.reached && gathered.proposal == proposal => {
+            let known = Outcome { majority: true, ..*outcome };
+            Decision::write(decision.reply, Entry::of_outcome(known))
+        }
+        Some(_) => Decision { reply: unavailable(Reason::RecordedHere), ..decision },
+    }
+}
+
 /// The answer for an outcome that is part of `entry`: the same, however often it is asked (S4.2).
-fn completion_reply<'e>(entry: &Entry<'e>, outcome: &Outcome<'e>) -> Reply<'e> {
+fn completion_reply<'e>(entry: &Entry<'e>, outcome: &Outcome<'e>, context: &Context<'_>) -> Reply<'e> {
     if let Winner::Settled(winner) = entry.winner()
         && (winner.claim != outcome.claim || winner.bytes != outcome.bytes)
     {
@@ -67,15 +101,17 @@ fn completion_reply<'e>(entry: &Entry<'e>, outcome: &Outcome<'e>) -> Reply<'e> {
             region: Some(winner.region),
         };
     }
-    completed(entry, outcome)
+    completed(entry, outcome, context)
 }
 
 /// The answer for an outcome that wins.
-fn completed<'e>(entry: &Entry<'e>, outcome: &Outcome<'e>) -> Reply<'e> {
+fn completed<'e>(entry: &Entry<'e>, outcome: &Outcome<'e>, context: &Context<'_>) -> Reply<'e> {
     let (completed_at, region) = (outcome.completed.ms(), outcome.region);
     // Another claim is live, or took over: both may have run (S4.2).
     let contested = entry.counting_attempts().any(|attempt| {
-        let other = attempt.id != outcome.claim && attempt.phase == Phase::Held;
+        // What asks for a majority may have been granted by one that has not seen this (S5).
+        let asks = || attempt.phase == Phase::Asked && context.now_ms <= attempt.lease_until;
+        let other = attempt.id != outcome.claim && (attempt.phase == Phase::Held || asks());
         other && (!attempt.is_abandoned() || attempt.id > outcome.claim)
     });
     if contested {
@@ -90,7 +126,7 @@ pub(super) fn renew<'e>(
     entry: &Entry<'e>,
     key: &[u8],
     token: &Token,
-    lease_ms: Option<u64>,
+    (lease_ms, level): (Option<u64>, Option<Level>),
     context: &Context<'_>,
 ) -> Decision<'e> {
     if let Some(stale) = stale(entry, key, token, context) {
@@ -101,11 +137,23 @@ pub(super) fn renew<'e>(
             if token.id.region != context.region && !canary::planted(Bug::RenewsElsewhere) {
                 return elsewhere();
             }
+            if let Some(gathered) = context.gathered {
+                let stands = stands(entry, &gathered.proposal, context) == Stand::Clear;
+                let reply = if gathered.reached && stands {
+                    Reply::Renewed { lease_until: winner.lease_until }
+                } else {
+                    unavailable(Reason::Level)
+                };
+                return Decision::answer(reply);
+            }
             let lease_ms = lease_ms.unwrap_or(context.policy.lease_ms);
             let asked = context.now_ms.saturating_add(lease_ms).min(winner.expires_at);
             let lease_until = asked.max(winner.lease_until);
-            let renewed = Attempt { lease_until, ..*winner };
-            Decision::write(Reply::Renewed { lease_until }, Entry::of_attempt(renewed))
+            let renewed = Entry::of_attempt(Attempt { lease_until, ..*winner });
+            if context.level(level) == Level::Quorum {
+                return Decision::ask(Proposal::Renewal(token.id), Some(renewed));
+            }
+            Decision::write(Reply::Renewed { lease_until }, renewed)
         }
         winner => {
             unseen(entry, token, context).unwrap_or_else(|| Decision::answer(superseded(&winner, token)))

@@ -10,17 +10,20 @@
 mod claim;
 mod holder;
 mod key_time;
+mod round;
 
 #[cfg(test)]
 mod tests;
+
+pub use round::{Gathered, Proposal, Stand, stands};
 
 use crate::conflict::Conflict;
 use crate::entry::{Attempt, Entry, Winner};
 use crate::hash::ClusterKeys;
 use crate::hlc::Stamp;
 use crate::ids::{ClaimId, Incarnation, RegionId};
-use crate::policy::Policy;
-use crate::request::{Reply, Request};
+use crate::policy::{Level, Policy};
+use crate::request::{Reason, Reply, Request};
 use crate::token::Token;
 
 /// What a decision may know besides entry and request.
@@ -42,11 +45,20 @@ pub struct Context<'c> {
     pub keys: &'c ClusterKeys,
     /// Age of the oldest peer's last word, in milliseconds.
     pub stale_ms: u64,
+    /// What came of asking the other regions, on the second look (S5).
+    pub gathered: Option<Gathered>,
+    /// This region counts in majorities (S5).
+    pub has_voice: bool,
 }
 
 impl Context<'_> {
     fn token(&self, key: &[u8], attempt: &Attempt<'_>) -> Token {
         Token::issue(self.keys, key, attempt.id, attempt.fingerprint, attempt.expires_at)
+    }
+
+    /// The level of a request that asks for `asked`: at least the namespace's (S5).
+    fn level(&self, asked: Option<Level>) -> Level {
+        asked.unwrap_or_default().max(self.policy.level)
     }
 
     fn own_claim(&self) -> ClaimId {
@@ -63,15 +75,21 @@ pub struct Decision<'e> {
     pub delta: Option<Entry<'e>>,
     /// A loser for whose bytes the entry has no room (S3).
     pub loser: Option<Box<Conflict>>,
+    /// To be held by a majority before anybody is told anything (S5); `reply` is then a placeholder.
+    pub asks: Option<Proposal>,
 }
 
 impl<'e> Decision<'e> {
     fn answer(reply: Reply<'e>) -> Self {
-        Self { reply, delta: None, loser: None }
+        Self { reply, delta: None, loser: None, asks: None }
     }
 
     fn write(reply: Reply<'e>, delta: Entry<'e>) -> Self {
-        Self { reply, delta: Some(delta), loser: None }
+        Self { reply, delta: Some(delta), loser: None, asks: None }
+    }
+
+    fn ask(proposal: Proposal, delta: Option<Entry<'e>>) -> Self {
+        Self { reply: Reply::Free, delta, loser: None, asks: Some(proposal) }
     }
 }
 
@@ -79,10 +97,13 @@ impl<'e> Decision<'e> {
 pub fn decide<'e>(entry: &Entry<'e>, request: &Request<'e>, context: &Context<'_>) -> Decision<'e> {
     match request {
         Request::Claim(claim) => claim::claim(entry, claim, context),
-        Request::Complete { key, token, outcome, .. } => {
-            holder::complete(entry, key, token, outcome, context)
+        Request::Complete { key, token, outcome, level, .. } => {
+            let decision = holder::complete(entry, key, token, outcome, context);
+            holder::majority(entry, decision, token, *level, context)
         }
-        Request::Renew { key, token, lease_ms, .. } => holder::renew(entry, key, token, *lease_ms, context),
+        Request::Renew { key, token, lease_ms, level, .. } => {
+            holder::renew(entry, key, token, (*lease_ms, *level), context)
+        }
         Request::Release { key, token, .. } => holder::release(entry, key, token, context),
         Request::Get { .. } => Decision::answer(look(entry, context)),
         Request::Forget { .. } => forget(context),
@@ -105,6 +126,16 @@ fn look<'e>(entry: &Entry<'e>, context: &Context<'_>) -> Reply<'e> {
 
 /// S4.6: voids every claim up to a fresh stamp, of every region.
 fn forget<'e>(context: &Context<'_>) -> Decision<'e> {
+    match context.gathered {
+        Some(Gathered { proposal: Proposal::Forget(stamp), reached: true }) => {
+            return Decision::answer(Reply::Forgotten(stamp));
+        }
+        Some(_) => return Decision::answer(round::unavailable(Reason::RecordedHere)),
+        None => {}
+    }
     let delta = Entry { forgotten: context.stamp, ..Entry::default() };
+    if context.level(None) == Level::Quorum {
+        return Decision::ask(Proposal::Forget(context.stamp), Some(delta));
+    }
     Decision::write(Reply::Forgotten(context.stamp), delta)
 }

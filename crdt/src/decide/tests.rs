@@ -88,8 +88,18 @@ fn decide_in<'e>(
 ) -> Decision<'e> {
     let stamp = Stamp::from_parts(now_ms, 7);
     let (keys, incarnation) = (keys(), Incarnation(1));
-    let context =
-        Context { stamp, now_ms, region, incarnation, max_drift_ms: DRIFT, policy, keys: &keys, stale_ms: 3 };
+    let context = Context {
+        stamp,
+        now_ms,
+        region,
+        incarnation,
+        max_drift_ms: DRIFT,
+        policy,
+        keys: &keys,
+        stale_ms: 3,
+        gathered: None,
+        has_voice: true,
+    };
     decide(entry, &request, &context)
 }
 

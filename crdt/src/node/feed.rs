@@ -68,6 +68,14 @@ pub(super) fn ask_again(peer: &mut Peer, wall_ms: u64) {
     }
 }
 
+/// Compares everything with a peer that has made the same step of the membership (`super::voice`).
+pub(super) fn compare_step(peer: &mut Peer, epoch: u64, wall_ms: u64) {
+    ask_again(peer, wall_ms);
+    if let Some(link) = peer.link.as_mut().filter(|link| link.comparing.behind.is_some()) {
+        link.comparing.step = Some(epoch);
+    }
+}
+
 /// Begins the comparisons that are due with peers whose logs we are behind.
 pub(super) fn begin_due(peers: &mut BTreeMap<RegionId, Peer>, store: &Store, again_ms: u64, wall_ms: u64) {
     // Who has fed us lately has brought most of what the others hold.

@@ -225,6 +225,9 @@ impl Node {
         for region in &change.added {
             self.peers.insert(*region, Peer::added(*region, wall_ms));
         }
+        // Nothing is acknowledged in the former epoch from here on, and nothing reached.
+        self.rounds.end_all();
+        self.seek_voice(store, wall_ms);
         let told = Frame::Membership { epoch, members: Bytes(&wanted.region_bytes()) }.encode();
         if !canary::planted(Bug::MembershipNotTold) {
             self.peers.values_mut().for_each(|peer| peer.queue(told.clone()));

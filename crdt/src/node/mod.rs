@@ -24,7 +24,9 @@ mod pacing;
 mod peer;
 mod receive;
 mod reconcile;
+mod rounds;
 mod send;
+mod voice;
 
 #[cfg(test)]
 mod tests;
@@ -33,19 +35,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::canary::{self, Bug};
+use crate::decide::{Gathered, Proposal};
 use crate::hlc::Stamp;
 use crate::ids::{Cursor, LogEpoch, Lsn, RegionId};
 use crate::journal::Record;
 use crate::limits;
 use crate::policy::Durable;
 use crate::request::Reason;
-use crate::store::{Batch, MergeRefused, Scratch, Store};
+use crate::store::{Batch, MergeRefused, Scratch, Store, Ticket};
 use crate::wire::MalformedFrame;
 
 pub use membership::{Membership, MembershipChange, MembershipError};
 pub use pacing::Pacing;
 use peer::Peer;
 pub use peer::{LinkState, PeerView};
+use rounds::Rounds;
 
 /// Names one transport connection to a peer; the driver makes them, never twice.
 pub type LinkId = u64;
@@ -117,6 +121,8 @@ pub struct NodeMemory {
     pub newest_stamps: BTreeMap<RegionId, Stamp>,
     /// This life began without data it should have: nothing is granted before it has caught up with a peer.
     pub incomplete: bool,
+    /// The newest epoch of the membership in whose majorities this life has counted (S5).
+    pub voice: Option<u64>,
 }
 
 /// A part of the log that a peer needs and the ring no longer has.
@@ -226,6 +232,7 @@ pub struct Node {
     scratch: Scratch,
     /// The gate's catching-up reason is lifted once and for all.
     caught_up: bool,
+    rounds: Rounds,
     /// How much of a core healing may take; the driver measures and rests.
     pub pacing: Pacing,
 }
@@ -250,7 +257,11 @@ impl Node {
             store.append_record(&Record::Complete(true), Durable::Interval);
         }
         let (scratch, pacing) = (Scratch::default(), Pacing::default());
-        Self { config, memory, peers, started_ms: wall_ms, scratch, caught_up, pacing }
+        let rounds = Rounds::new(memory.began_ms);
+        let mut node =
+            Self { config, memory, peers, started_ms: wall_ms, scratch, caught_up, rounds, pacing };
+        node.seek_voice(store, wall_ms);
+        node
     }
 
     /// The transport has authenticated `peer` on a new link; an older link to it is forgotten.
@@ -292,6 +303,7 @@ impl Node {
             store,
             scratch: &mut self.scratch,
             pacing: &mut self.pacing,
+            rounds: &mut self.rounds,
             elsewhere,
             wall_ms,
         };
@@ -303,6 +315,7 @@ impl Node {
             feed::begin_due(&mut self.peers, store, self.config.pace.again_ms, wall_ms);
         }
         self.settle_gate(store, wall_ms);
+        self.rounds.judge_waiting(store, self.peers.len(), wall_ms);
         result
     }
 
@@ -320,6 +333,27 @@ impl Node {
         self.note_oldest_word(store);
         clocks::judge(&self.peers, store, wall_ms);
         self.settle_gate(store, wall_ms);
+        self.seek_voice(store, wall_ms);
+        self.rounds.tick(store, &mut self.peers, self.config.membership, wall_ms);
+    }
+
+    /// A request at `quorum` has written what it proposes for `key`, and that is synced: a majority is to hold it
+    /// ([`crate::store::Ran::Asks`]). What comes of it is told under `ticket` by [`Node::poll_gathered`].
+    pub fn handle_ask(
+        &mut self,
+        store: &Store,
+        ticket: Ticket,
+        key: &[u8],
+        proposal: Proposal,
+        wall_ms: u64,
+    ) {
+        let ask = (ticket, key.to_vec(), proposal);
+        self.rounds.begin(store, &mut self.peers, self.config.membership, ask, wall_ms);
+    }
+
+    /// Whose request is to be run again, and with what (`Store::run_gathered`).
+    pub fn poll_gathered(&mut self) -> Option<(Ticket, Gathered)> {
+        self.rounds.next_over()
     }
 
     /// An answer to a [`ReadRequest`].

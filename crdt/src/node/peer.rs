@@ -140,6 +140,8 @@ pub(super) struct Link {
     pub(super) acks: VecDeque<(Cursor, Release)>,
     /// The last acknowledgement that left, to be said again in case it was lost.
     pub(super) last_ack: Option<Cursor>,
+    /// Frames of rounds that wait for the durability of what they say.
+    pub(super) held: VecDeque<(Release, Vec<u8>)>,
     /// Anti-entropy over this link.
     pub(super) comparing: Comparing,
     /// The last frame was a comparison's: the log's turn.
@@ -162,6 +164,8 @@ pub(super) struct Peer {
     pub(super) latest_start: (Incarnation, LogEpoch, u64),
     /// As it last said.
     pub(super) membership: Option<Membership>,
+    /// Everything was compared with it after both had made this step of the membership.
+    pub(super) compared_step: Option<u64>,
     /// When it was added to a running node, Unix milliseconds; else 0.
     pub(super) since_ms: u64,
     cut: bool,
@@ -190,6 +194,7 @@ impl Peer {
             fed_by_incomplete: false,
             latest_start: received.map_or_else(Default::default, |have| (have.incarnation, have.epoch, 0)),
             membership: None,
+            compared_step: None,
             since_ms: 0,
             cut: false,
             acked_seq: 0,
@@ -225,6 +230,7 @@ impl Peer {
             hellos: 0,
             acks: VecDeque::new(),
             last_ack: None,
+            held: VecDeque::new(),
             comparing: Comparing::default(),
             compared: false,
         });
@@ -318,6 +324,14 @@ impl Peer {
                 link.control.remove(1);
             }
             link.control.push_back(frame);
+        }
+    }
+
+    /// A frame of a round, to leave once `release` is reached.
+    pub(super) fn hold(&mut self, release: Release, frame: Vec<u8>) {
+        let Some(link) = self.link.as_mut().filter(|link| link.sending.is_some()) else { return };
+        if link.held.len() < limits::VOICES_MAX {
+            link.held.push_back((release, frame));
         }
     }
 

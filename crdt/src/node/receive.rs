@@ -2,6 +2,7 @@
 
 use super::membership::Membership;
 use super::peer::{Peer, Stall};
+use super::rounds::Rounds;
 use super::send::hello;
 use super::{FrameError, NodeConfig, NodeMemory, Pacing, clocks, feed, reconcile};
 use crate::canary::{self, Bug};
@@ -28,6 +29,7 @@ pub(super) struct Receiving<'r> {
     pub(super) store: &'r Store,
     pub(super) scratch: &'r mut Scratch,
     pub(super) pacing: &'r mut Pacing,
+    pub(super) rounds: &'r mut Rounds,
     /// Another peer's log is on its way.
     pub(super) elsewhere: bool,
     pub(super) wall_ms: u64,
@@ -68,6 +70,13 @@ impl Receiving<'_> {
                 Ok(())
             }
             Frame::Repair { of, bodies } => self.repair(peer, &of, Bodies::new(bodies)),
+            Frame::Ask { round, epoch, body } => self.asked(peer, round, epoch, body),
+            Frame::Voice { round, epoch, counts, body } => {
+                if counts && self.merge_one(peer, body)? {
+                    self.rounds.voice(round, epoch, peer.region);
+                }
+                Ok(())
+            }
             // Whoever is behind our log waits for nothing else.
             Frame::Compare { exchange, .. } | Frame::Narrow { exchange, .. }
                 if self.elsewhere && !exchange.is_of_everything() =>
@@ -81,6 +90,44 @@ impl Receiving<'_> {
                 self.end_comparison(peer);
                 Ok(())
             }
+        }
+    }
+
+    /// S5: holds what is asked for, and says so with what is known of its key once that is synced.
+    fn asked(&mut self, peer: &mut Peer, round: u64, epoch: u64, body: Bytes<'_>) -> Result<(), FrameError> {
+        self.store.gate.want_voice();
+        let merged = self.merge_one(peer, body)?;
+        let counts = merged && self.store.gate.has_voice() && epoch == self.config.membership;
+        let key = match Record::decode(body.0) {
+            Ok(Record::Entry(_, read)) => read.key.0,
+            _ => return Err(FrameError::OutOfOrder("a round about no key")),
+        };
+        let state = self.store.told_state(key).filter(|_| counts);
+        let counts = state.is_some();
+        let (body, mut release) = state.unwrap_or_default();
+        if canary::planted(Bug::VoicesBeforeSync) {
+            release = Release::default();
+        }
+        let frame = Frame::Voice { round, epoch, counts, body: Bytes(&body) }.encode();
+        if frame.len() <= limits::FRAME_BYTES_MAX {
+            peer.hold(release, frame);
+        }
+        Ok(())
+    }
+
+    /// Merges one record that came outside the log; false: not now, for a reason that passes.
+    fn merge_one(&mut self, peer: &mut Peer, body: Bytes<'_>) -> Result<bool, FrameError> {
+        if canary::planted(Bug::VoicesNotJoined) && !self.rounds.is_empty() {
+            return Ok(true);
+        }
+        match self.store.merge(std::iter::once(body.0), peer.region, self.wall_ms, self.scratch) {
+            Ok(merged) => {
+                peer.applied += merged.applied as u64;
+                Ok(true)
+            }
+            // The log brings it, once its link stalls no more.
+            Err(MergeRefused::Ahead { .. } | MergeRefused::NoRoom) => Ok(false),
+            Err(refused) => Err(refused.into()),
         }
     }
 
@@ -132,6 +179,7 @@ impl Receiving<'_> {
         peer.compared_ms = Some(self.wall_ms);
         let Some(at) = ended.held else { return };
         link.comparing.behind = None;
+        peer.compared_step = link.comparing.step.take().or(peer.compared_step);
         peer.fed_by_incomplete = peer.incomplete;
         // The log may have gone on meanwhile after all, and further.
         if peer.received.is_some_and(|have| have >= at) {

@@ -60,6 +60,8 @@ pub(super) struct Comparing {
     asked: u64,
     /// The peer's log cannot bring us on.
     pub(super) behind: Option<Behind>,
+    /// The comparison of everything that is due or under way began after both sides had made this step of the membership.
+    pub(super) step: Option<u64>,
 }
 
 /// A comparison that came to its end, every question answered.

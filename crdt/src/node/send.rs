@@ -2,7 +2,7 @@
 
 use super::feed;
 use super::membership::Membership;
-use super::peer::{DiskRead, Peer, Sending};
+use super::peer::{DiskRead, Link, Peer, Sending};
 use super::{LinkId, NodeConfig, NodeMemory, Pacing};
 use crate::canary::{self, Bug};
 use crate::entry::Bytes;
@@ -48,7 +48,12 @@ pub(super) fn next_frame(
     release_acks(peer, store);
     let link = peer.link.as_mut()?;
     let mut left = None;
-    let frame = link.control.pop_front().or_else(|| {
+    let held = |link: &mut Link| {
+        let may = link.held.front().is_some_and(|(release, _)| store.tail().may_release(release));
+        if may { link.held.pop_front().map(|(_, frame)| frame) } else { None }
+    };
+    let first = link.control.pop_front().or_else(|| held(link));
+    let frame = first.or_else(|| {
         // By turns: neither waits for the other.
         let first = if link.compared { None } else { link.comparing.next_frame(store) };
         link.compared = first.is_some();

@@ -12,6 +12,7 @@ mod harness;
 mod hostile;
 mod lives;
 mod memberships;
+mod rounds;
 mod streams;
 
 use proptest::prelude::*;
@@ -57,7 +58,10 @@ fn operate(cluster: &Cluster, dice: &mut Dice, tokens: &mut Vec<(Vec<u8>, crate:
         }
         (16..19, Some(at)) => {
             let (key, token) = tokens[at].clone();
-            let _ = replica.run(Request::Renew { key: &key, token, lease_ms: None, durable: false }, wall_ms);
+            let _ = replica.run(
+                Request::Renew { key: &key, token, lease_ms: None, level: None, durable: false },
+                wall_ms,
+            );
         }
         _ => {
             let _ = replica.run(Request::Forget { key: key.as_bytes() }, wall_ms);

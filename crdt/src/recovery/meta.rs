@@ -39,6 +39,8 @@ pub struct LogMeta {
     pub torn_epochs: Vec<LogEpoch>,
     /// The greatest stamp of each region.
     pub newest_stamps: BTreeMap<RegionId, Stamp>,
+    /// The newest epoch of the membership in whose majorities this life counts (S5).
+    pub voice: Option<u64>,
 }
 
 impl LogMeta {
@@ -98,7 +100,12 @@ impl LogMeta {
                 self.cursors.insert(*peer, *cursor);
             }
             Record::Ceiling(ms) => self.ceiling_ms = self.ceiling_ms.max(*ms),
-            Record::Complete(complete) => self.incomplete = !complete,
+            Record::Complete(complete) => {
+                self.incomplete = !complete;
+                // What it acknowledged once, it may have lost.
+                self.voice = self.voice.filter(|_| *complete);
+            }
+            Record::Voice(epoch) => self.voice = Some(*epoch),
             Record::Entry(..) | Record::Conflict(..) | Record::Synced(..) | Record::Stop(_) => {}
         }
     }

@@ -287,6 +287,7 @@ impl Recovery {
             first_lsn: self.first_lsn.filter(|_| !new_incarnation).unwrap_or(self.meta.next_lsn),
             newest_stamps: self.meta.newest_stamps.clone(),
             incomplete,
+            voice: self.meta.voice.filter(|_| !incomplete),
         };
         self.store.begin(incarnation, header.first_lsn, grants_from_ms);
         self.store.append_prologue(&memory.cursors, config.wall_ms);

@@ -131,7 +131,8 @@ impl Life {
     }
 
     fn complete(&self, key: &str, token: Token, wall_ms: u64) {
-        let request = Request::Complete { key: key.as_bytes(), token, outcome: b"done", durable: false };
+        let request =
+            Request::Complete { key: key.as_bytes(), token, outcome: b"done", level: None, durable: false };
         assert_eq!(self.run(request, wall_ms).0, "COMPLETED");
     }
 }

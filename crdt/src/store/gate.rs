@@ -3,7 +3,7 @@
 //!
 //! Reasons are set by the cold half and read with one load by every claim.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::{Release, Store, lock};
 use crate::ids::Lsn;
@@ -34,6 +34,10 @@ pub struct Gate {
     closed: AtomicU32,
     /// When the peer that has been silent longest was last heard, Unix milliseconds; 0: no peers.
     oldest_word_ms: AtomicU64,
+    /// This region counts in majorities (S5).
+    voice: AtomicBool,
+    /// Somebody has asked for it.
+    voice_wanted: AtomicBool,
 }
 
 impl Gate {
@@ -56,6 +60,26 @@ impl Gate {
     /// Whether `reason` is among those for which claims are refused now.
     pub fn is_closed_for(&self, reason: Reason) -> bool {
         self.closed.load(Ordering::Acquire) & bit(reason) != 0
+    }
+
+    /// Whether this region counts in majorities (S5): it knows what they have decided so far.
+    pub fn has_voice(&self) -> bool {
+        self.voice.load(Ordering::Acquire)
+    }
+
+    /// Somebody asks for what a majority decides.
+    pub(crate) fn want_voice(&self) {
+        self.voice_wanted.store(true, Ordering::Release);
+    }
+
+    /// Whether anybody has, since the start.
+    pub(crate) fn is_voice_wanted(&self) -> bool {
+        self.voice_wanted.load(Ordering::Acquire)
+    }
+
+    /// Sets whether it counts.
+    pub(crate) fn set_voice(&self, voice: bool) {
+        self.voice.store(voice, Ordering::Release);
     }
 
     /// When the peer that has been silent longest was last heard, Unix milliseconds; 0: no peers.

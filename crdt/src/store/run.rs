@@ -1,18 +1,19 @@
 //! One operation on one key, from request to emitted reply (S4).
 
 use dashmap::Entry as IndexEntry;
+use std::sync::atomic::Ordering;
 
 use super::arena::Arena;
 use super::memory::{Rules, Used};
 use super::{Release, Side, Store, Ticket, Watch};
 use crate::conflict::{self, ConflictId};
-use crate::decide::{Context, Decision, decide};
+use crate::decide::{Context, Decision, Gathered, Proposal, Stand, decide, stands};
 use crate::entry::Entry;
 use crate::hash::KeyHash;
 use crate::ids::Lsn;
 use crate::journal::{self, EntryRecord, Origin, Record};
 use crate::limits;
-use crate::policy::{Durable, Policy};
+use crate::policy::{Durable, Level, Policy};
 use crate::request::{BadRequest, Reason, Reply, Request};
 
 /// Buffers that one thread keeps between operations, so that the hot path does not allocate.
@@ -29,6 +30,9 @@ pub enum Ran {
     Replied(Release),
     /// Nothing was emitted: the ticket is parked, and comes back from [`Store::take_woken`].
     Parked,
+    /// Nothing was emitted: once the release is reached, `Node::handle_ask` is to gather a majority for this, and
+    /// the request is to be run again with what came of it (S5).
+    Asks(Proposal, Release),
 }
 
 impl Store {
@@ -42,10 +46,23 @@ impl Store {
         scratch: &mut Scratch,
         emit: impl FnOnce(&Reply<'_>),
     ) -> Result<Ran, BadRequest> {
+        self.run_gathered(request, None, wall_ms, ticket, scratch, emit)
+    }
+
+    /// As [`Store::run`], on the second look of a request at `quorum`: with what came of [`Ran::Asks`].
+    pub fn run_gathered(
+        &self,
+        request: &Request<'_>,
+        gathered: Option<Gathered>,
+        wall_ms: u64,
+        ticket: Option<Ticket>,
+        scratch: &mut Scratch,
+        emit: impl FnOnce(&Reply<'_>),
+    ) -> Result<Ran, BadRequest> {
         let rules = &*self.rules();
         let (policy, used) = rules.of_key(request.key());
         request.check(policy, self.config.max_drift_ms)?;
-        if let Some(reason) = self.refuses(request, wall_ms) {
+        if let Some(reason) = self.refuses(request, wall_ms).filter(|_| gathered.is_none()) {
             emit(&Reply::Unavailable { reason, retry_after_ms: limits::RETRY_AFTER_MS_DEFAULT });
             return Ok(Ran::Replied(Release::default()));
         }
@@ -54,11 +71,15 @@ impl Store {
             emit(&Reply::Unavailable { reason, retry_after_ms: limits::RETRY_AFTER_MS_DEFAULT });
             return Ok(Ran::Replied(Release::default()));
         };
+        if !self.gate.has_voice() && request.level(policy) == Level::Quorum {
+            self.gate.want_voice();
+        }
         let hash = self.config.keys.key_hash(request.key());
         if let Request::Get { .. } = request {
             return Ok(Ran::Replied(self.read(request, hash, wall_ms, policy, emit)));
         }
-        let operation = Operation { store: self, request, hash, wall_ms, rules, policy, used, ticket };
+        let operation =
+            Operation { store: self, request, gathered, hash, wall_ms, rules, policy, used, ticket };
         Ok(match self.index.entry(hash) {
             IndexEntry::Vacant(vacant) => {
                 let side = &mut *self.side(hash);
@@ -132,6 +153,8 @@ impl Store {
             policy,
             keys: &self.config.keys,
             stale_ms: self.gate.stale_ms(now_ms),
+            gathered: None,
+            has_voice: self.gate.has_voice(),
         }
     }
 
@@ -173,6 +196,7 @@ impl Store {
 struct Operation<'o, 'r> {
     store: &'o Store,
     request: &'o Request<'r>,
+    gathered: Option<Gathered>,
     hash: KeyHash,
     wall_ms: u64,
     rules: &'o Rules,
@@ -213,28 +237,38 @@ impl Operation<'_, '_> {
         }
         let stamp = store.clock.tick(self.wall_ms);
         let now_ms = store.now_ms(self.wall_ms);
-        let context = Context { stamp, ..store.context(self.policy, now_ms) };
-        let Decision { reply, delta, loser } = decide(entry, self.request, &context);
+        let context = Context { stamp, gathered: self.gathered, ..store.context(self.policy, now_ms) };
+        let Decision { reply, delta, loser, asks } = decide(entry, self.request, &context);
         if delta.is_some() && !store.below_ceiling(stamp.ms()) {
             let retry_after_ms = limits::RETRY_AFTER_MS_DEFAULT;
             emit(&Reply::Unavailable { reason: Reason::Clock, retry_after_ms });
             return unwritten(Ran::Replied(Release::default()));
         }
-        if matches!(reply, Reply::InProgress { .. }) && self.park(watch) {
-            return unwritten(Ran::Parked);
-        }
         if let Some(delta) = &delta {
             pack(self.request.key(), delta, &mut scratch.delta);
         }
+        if matches!(reply, Reply::InProgress { .. }) && self.may_park() {
+            // What is withdrawn first, so that it does not wake whoever waits for others.
+            let wrote = delta.map(|delta| self.write(watch, (entry, stored.1), &delta, scratch));
+            self.park(watch);
+            return Decided { ran: Ran::Parked, wrote: wrote.is_some() };
+        }
         if delta.is_some()
-            && matches!(reply, Reply::Granted { .. })
+            && (matches!(reply, Reply::Granted { .. }) || matches!(asks, Some(Proposal::Claim(_))))
             && let Some(reason) = self.bound_reached(stored, scratch.delta.len())
         {
             emit(&Reply::Unavailable { reason, retry_after_ms: limits::RETRY_AFTER_FULL_MS });
             return unwritten(Ran::Replied(Release::default()));
         }
-        emit(&reply);
         let durable = self.durable();
+        if let Some(proposal) = asks {
+            let lsn = delta.map_or(0, |delta| self.write(watch, (entry, stored.1), &delta, scratch));
+            // Whatever the policy: acknowledgements of a round are synced, this region's own too.
+            let release = seen(watch, Durable::Always, lsn);
+            store.tail.want_synced(release.synced);
+            return Decided { ran: Ran::Asks(proposal, release), wrote: lsn > 0 };
+        }
+        emit(&reply);
         if let Some(loser) = loser
             && let Some(lsn) = store.list_conflict(*loser, Origin::Own)
         {
@@ -301,19 +335,20 @@ impl Operation<'_, '_> {
         true
     }
 
-    fn park(&self, watch: &mut Watch) -> bool {
-        use std::sync::atomic::Ordering::Relaxed;
-        let (Request::Claim(claim), Some(ticket)) = (self.request, self.ticket) else { return false };
-        if claim.wait_ms == 0 || self.store.waiters.load(Relaxed) >= limits::WAITERS_MAX {
-            return false;
-        }
-        self.store.waiters.fetch_add(1, Relaxed);
-        watch.waiters.push((self.hash, ticket));
-        true
+    fn may_park(&self) -> bool {
+        let Request::Claim(claim) = self.request else { return false };
+        let room = self.store.waiters.load(Ordering::Relaxed) < limits::WAITERS_MAX;
+        claim.wait_ms > 0 && self.ticket.is_some() && room
+    }
+
+    fn park(&self, watch: &mut Watch) {
+        self.store.waiters.fetch_add(1, Ordering::Relaxed);
+        watch.waiters.extend(self.ticket.map(|ticket| (self.hash, ticket)));
     }
 
     fn durable(&self) -> Durable {
-        if self.request.durable() { Durable::Always } else { self.policy.durable }
+        let synced = self.request.durable() || self.request.level(self.policy) == Level::Quorum;
+        if synced { Durable::Always } else { self.policy.durable }
     }
 }
 
@@ -361,6 +396,28 @@ pub(super) fn pack(key: &[u8], entry: &Entry<'_>, out: &mut Vec<u8>) {
 }
 
 impl Store {
+    /// How a proposal stands by what is known of `key` at `wall_ms` (S5).
+    pub(crate) fn stands(&self, key: &[u8], proposal: &Proposal, wall_ms: u64) -> Stand {
+        let rules = self.rules();
+        let (policy, _) = rules.of_key(key);
+        let context = self.context(policy, self.now_ms(wall_ms));
+        let hash = self.config.keys.key_hash(key);
+        let Some(slot) = self.index.get(&hash) else { return Stand::Lost };
+        let side = self.side(hash);
+        let entry = stored(side.arena.get(*slot), key).unwrap_or_default();
+        stands(&entry, proposal, &context)
+    }
+
+    /// The state of `key` as a record that peers merge, and what is to be synced before it may leave.
+    pub(crate) fn told_state(&self, key: &[u8]) -> Option<(Vec<u8>, Release)> {
+        let (record, seen) = self.copy_record(key)?;
+        let mut body = Vec::with_capacity(record.len() + 1);
+        body.push(journal::entry_kind(Origin::Own));
+        body.extend_from_slice(&record);
+        self.tail.want_synced(seen.written);
+        Some((body, Release { written: seen.written, synced: seen.written }))
+    }
+
     /// The state of `key`, as it stands, for a look that takes its time.
     pub(super) fn copy_record(&self, key: &[u8]) -> Option<(Vec<u8>, Release)> {
         let hash = self.config.keys.key_hash(key);

@@ -146,7 +146,7 @@ impl Tail {
         gathering.dies_at_ms = gathering.dies_at_ms.max(dies_at_ms);
         if durable == Durable::Always {
             gathering.sync_to = lsn;
-            self.sync_wanted.store(lsn, Ordering::Release);
+            self.sync_wanted.fetch_max(lsn, Ordering::AcqRel);
         }
         self.pending_bytes.store(gathering.bytes.len(), Ordering::Relaxed);
         self.appended.store(lsn, Ordering::Release);
@@ -272,6 +272,15 @@ impl Tail {
     /// The last record that is to be synced before anything that depends on it leaves; 0: none yet.
     pub fn sync_wanted(&self) -> Lsn {
         self.sync_wanted.load(Ordering::Acquire)
+    }
+
+    /// Something waits for the disk to hold everything up to `lsn`, although it was appended for less.
+    pub(crate) fn want_synced(&self, lsn: Lsn) {
+        let mut gathering = lock(&self.gathering);
+        if lsn >= gathering.first {
+            gathering.sync_to = gathering.sync_to.max(lsn);
+        }
+        self.sync_wanted.fetch_max(lsn, Ordering::AcqRel);
     }
 
     /// What all records appended so far may take of the disk, in bytes ([`journal::charge`]).

@@ -56,6 +56,7 @@ fn run(store: &Store, request: Request<'_>, wall_ms: u64) -> (&'static str, Opti
     match ran.expect("well-formed") {
         Ran::Replied(release) => (status, token, release),
         Ran::Parked => ("PARKED", None, Release::default()),
+        Ran::Asks(_, release) => ("ASKS", None, release),
     }
 }
 
@@ -64,7 +65,7 @@ fn claim<'a>(key: &'a [u8], claimant: &'a [u8]) -> Request<'a> {
 }
 
 fn complete<'a>(key: &'a [u8], token: Token, outcome: &'a [u8]) -> Request<'a> {
-    Request::Complete { key, token, outcome, durable: false }
+    Request::Complete { key, token, outcome, level: None, durable: false }
 }
 
 /// The bodies of everything in `from`'s log that was not taken yet.

@@ -226,7 +226,7 @@ fn a_batch_may_fill_several_segments() {
     }
     let (_, token, _) = run(&first.store, Request::Claim(Claim { key: b"large", ..Claim::default() }));
     let (token, outcome) = (token.expect("granted"), [7; SEGMENT_BYTES as usize]);
-    let large = Request::Complete { key: b"large", token, outcome: &outcome, durable: true };
+    let large = Request::Complete { key: b"large", token, outcome: &outcome, level: None, durable: true };
     assert_eq!(run(&first.store, large).0, "COMPLETED");
     let _ = claim(&first.store, b"behind");
     first.log.flush_all().expect("a good disk");

@@ -138,7 +138,7 @@ pub fn complete<'b>(args: &[&'b [u8]]) -> Result<Request<'b>, BadArgs> {
         return Err(BadArgs::Usage { command: "COMPLETE", usage: COMPLETE });
     };
     let durable = durable_only(words, "COMPLETE", COMPLETE)?;
-    Ok(Request::Complete { key, token: token(text)?, outcome, durable })
+    Ok(Request::Complete { key, token: token(text)?, outcome, level: None, durable })
 }
 
 /// `RENEW …`
@@ -157,7 +157,7 @@ pub fn renew<'b>(args: &[&'b [u8]]) -> Result<Request<'b>, BadArgs> {
             return Err(words.unknown(word));
         }
     }
-    Ok(Request::Renew { key, token: token(text)?, lease_ms, durable })
+    Ok(Request::Renew { key, token: token(text)?, lease_ms, level: None, durable })
 }
 
 /// `RELEASE …`

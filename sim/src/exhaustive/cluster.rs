@@ -23,7 +23,7 @@ use crate::oracle::ask::{Ask, Decision, TokenFact};
 use crate::oracle::facts::{Key, Millis, Region};
 use crate::oracle::violation::{Violation, clause};
 use crate::oracle::winner::{Verdict, winner};
-use crate::replica::{Decided, Said, record_bytes, said};
+use crate::replica::{Decided, Ran, Said, record_bytes, said};
 use crate::scenario::Scenario;
 
 /// When the first event happens: everybody has started, met everybody and may grant.
@@ -201,8 +201,10 @@ impl<'s> Cluster<'s> {
         let site = self.sites[at].as_mut().expect("a region is away only within its restart");
         let replica = &mut site.replica;
         let (before, lsn_before, now) = (replica.view(name), replica.appended(), replica.now(wall));
-        let decided = replica.decide(name, &ask, token.as_ref(), (false, None), wall);
-        let Decided { answer, token: granted, .. } = decided.expect("nothing parks without a ticket");
+        let ran = replica.decide(name, &ask, token.as_ref(), (false, None, None), wall);
+        let Ran::Decided(Decided { answer, token: granted, .. }) = ran else {
+            unreachable!("nothing parks without a ticket, and nothing asks majorities here")
+        };
         let (after, lsn_after) = (replica.view(name), replica.appended());
         let decision = Decision {
             region: at as Region + 1,
@@ -219,6 +221,7 @@ impl<'s> Cluster<'s> {
             lsn_before,
             lsn_after,
             durable: false,
+            quorum: false,
         };
         site.flush();
         let written = site.written();

@@ -9,6 +9,8 @@ use super::problem::{FileError, Source};
 use super::raw::{Leaf, RawEvent, RawFile, RawNamespace};
 use super::units::Unit;
 use super::{events, expect, jobs, topology};
+use crdt::policy::Level;
+
 use crate::habits::Demand;
 use crate::limits;
 use crate::pattern::Group;
@@ -180,11 +182,13 @@ fn one_namespace(
     }
     let ends = [("takeover", false), ("unknown", true)];
     let durable = [("interval", false), ("always", true)];
+    let levels = [("local", Level::Local), ("quorum", Level::Quorum)];
     NamespacePlan {
         name: name.to_owned(),
         lease_ms,
         retention_ms,
         unknown_on_lease_end: checker.word(&raw.on_lease_end, "on_lease_end", &ends).unwrap_or(false),
+        level: checker.word(&raw.level, "level", &levels).unwrap_or_default(),
         durable: checker.word(&raw.durable, "durable", &durable).unwrap_or(false),
         max_keys: checker.ranged(&raw.max_keys, "max_keys", Unit::Count, 1..=limits::FILE_KEYS_MAX),
     }

@@ -8,6 +8,8 @@ use super::events::{self, Planned};
 use super::expect::Expect;
 use super::jobs::{JobPlan, StormPlan};
 use super::ranged::Ranged;
+use crdt::policy::Level;
+
 use crate::faults::{self, Incident};
 use crate::habits::{Demand, Habits};
 use crate::link::{Rate, Spread, Weather};
@@ -61,6 +63,7 @@ pub(super) struct NamespacePlan {
     pub lease_ms: Ranged,
     pub retention_ms: Ranged,
     pub unknown_on_lease_end: bool,
+    pub level: Level,
     pub durable: bool,
     pub max_keys: Option<Ranged>,
 }
@@ -202,6 +205,7 @@ impl NamespacePlan {
             lease_ms: self.lease_ms.draw(seed),
             retention_ms: self.retention_ms.draw(seed),
             unknown_on_lease_end: self.unknown_on_lease_end,
+            level: self.level,
             durable: self.durable,
             max_keys: self.max_keys.map(|keys| keys.draw(seed) as usize),
         }

@@ -142,6 +142,7 @@ fn tables(scenario: &Scenario, names: &[String]) -> Result<String, String> {
         let end = if namespace.unknown_on_lease_end { "unknown" } else { "takeover" };
         let durable = if namespace.durable { "always" } else { "interval" };
         let _ = writeln!(text, "on_lease_end = {}\ndurable = {}", quoted(end), quoted(durable));
+        let _ = writeln!(text, "level = {}", quoted(namespace.level.name()));
         if let Some(keys) = namespace.max_keys {
             let _ = writeln!(text, "max_keys = {keys}");
         }

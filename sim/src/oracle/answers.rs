@@ -13,7 +13,10 @@ use super::winner::{Verdict, all_past, is_abandoned, is_held, winner};
 
 /// Judges an answer to anything but CLAIM.
 pub fn check(decision: &Decision, max_drift: Millis) -> Result<(), Violation> {
-    if matches!(decision.answer, Answer::Unavailable { .. }) {
+    let asks = decision.answer == Answer::Asks
+        && decision.quorum
+        && !matches!(decision.ask, Ask::Get | Ask::Release { .. });
+    if asks || matches!(decision.answer, Answer::Unavailable { .. }) {
         return Ok(());
     }
     match &decision.ask {

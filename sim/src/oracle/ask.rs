@@ -128,6 +128,8 @@ pub enum Answer {
     Free,
     /// S4.6.
     Forgotten,
+    /// S5: nobody is told anything; a majority is asked first.
+    Asks,
 }
 
 impl Answer {
@@ -151,6 +153,7 @@ impl Answer {
             Self::Held { .. } => "HELD",
             Self::Free => "FREE",
             Self::Forgotten => "FORGOTTEN",
+            Self::Asks => "ASKS",
         }
     }
 }
@@ -186,6 +189,8 @@ pub struct Decision {
     pub lsn_after: Lsn,
     /// The answer waits for the disk and not only for the kernel.
     pub durable: bool,
+    /// Its namespace is decided by majorities (S5).
+    pub quorum: bool,
 }
 
 impl Decision {

@@ -40,9 +40,10 @@ const fn runs(attempt: &AttemptFact, now: Millis, rules: Rules) -> bool {
 /// Judges an answer to CLAIM.
 pub fn check(decision: &Decision, rules: Rules) -> Result<(), Violation> {
     let Ask::Claim { fingerprint, claimant, .. } = &decision.ask else { return Ok(()) };
-    let (view, now) = (&decision.before, decision.now);
+    let (view, now) = (&without_withdrawn(decision), decision.now);
     let verdict = winner(view);
     match &decision.answer {
+        Answer::Granted { claim, .. } if is_asked(view, *claim) => gathered(decision, *claim, rules),
         Answer::Granted { claim, .. } if view.claims().any(|known| known == *claim) => {
             again(decision, *claim, *fingerprint, claimant)
         }
@@ -69,9 +70,21 @@ pub fn check(decision: &Decision, rules: Rules) -> Result<(), Violation> {
             }
             Err(unfounded(decision, "the policy or the leases do not make this UNKNOWN"))
         }
+        // Nothing is told yet; what may be written is the writes' affair.
+        Answer::Asks if decision.quorum => Ok(()),
         Answer::Unavailable { .. } | Answer::Expired => Ok(()),
         other => Err(unfounded(decision, &format!("{} is no answer to CLAIM", other.status()))),
     }
+}
+
+/// What the region knew, but for what it had asked a majority for and withdraws with this answer (S5).
+fn without_withdrawn(decision: &Decision) -> View {
+    let mut view = decision.before.clone();
+    let released = |claim| {
+        decision.after.attempts.iter().any(|after| after.claim == claim && after.phase == Phase::Released)
+    };
+    view.attempts.retain(|attempt| attempt.phase != Phase::Asked || !released(attempt.claim));
+    view
 }
 
 /// "Held by the same claimant, lease running: the same GRANTED again".
@@ -94,6 +107,31 @@ fn again(
         return Err(live(decision, &format!("the lease of {claim} had ended at {}", held.lease_until)));
     }
     Ok(())
+}
+
+/// The claim was written Asked and a majority has been asked since (S5).
+fn is_asked(view: &View, claim: ClaimName) -> bool {
+    view.attempts.iter().any(|attempt| attempt.claim == claim && attempt.phase == Phase::Asked)
+}
+
+/// S5: "When a majority holds it, none reported another live claim or outcome, and its lease still runs".
+fn gathered(decision: &Decision, claim: ClaimName, rules: Rules) -> Result<(), Violation> {
+    let ours = decision.before.attempts.iter().find(|attempt| attempt.claim == claim);
+    let Some(ours) = ours else { return Ok(()) };
+    if decision.now > ours.lease_until {
+        return Err(live(decision, &format!("the lease of {claim} had ended at {}", ours.lease_until)));
+    }
+    let asked = |a: &&AttemptFact| a.claim != claim && runs(a, decision.now, rules);
+    if let Some(other) = blocking(&decision.before).find(asked) {
+        return Err(live(
+            decision,
+            &format!("{} held or asked for it until {}", other.claim, other.lease_until),
+        ));
+    }
+    if let Verdict::Settled(o) = winner(&decision.before) {
+        return Err(live(decision, &format!("it was settled by {} until {}", o.claim, o.expires_at)));
+    }
+    left_behind(decision, decision.now)
 }
 
 /// A new claim: nothing the region knew may be live.

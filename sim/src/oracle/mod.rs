@@ -15,6 +15,7 @@ pub mod agreement;
 pub mod answers;
 pub mod ask;
 pub mod claims;
+pub mod exclusive;
 pub mod facts;
 pub mod laws;
 pub mod ledger;
@@ -63,6 +64,7 @@ pub struct Oracle {
     delivered: BTreeMap<(Region, Region, bool), usize>,
     /// Incarnation and log epoch of every start.
     lives: BTreeMap<Region, Vec<(u32, u32)>>,
+    exclusive: exclusive::Exclusive,
 }
 
 impl Oracle {
@@ -78,6 +80,7 @@ impl Oracle {
             ledger: Ledger::default(),
             delivered: BTreeMap::new(),
             lives: BTreeMap::new(),
+            exclusive: exclusive::Exclusive::new(regions.len() / 2 + 1),
         }
     }
 
@@ -110,6 +113,7 @@ impl Oracle {
         let parts = writes::accepted(decision)?;
         self.stamps.entry(region).or_default().issue(decision, &parts)?;
         answers::check(decision, self.max_drift)?;
+        self.exclusive.decided(decision)?;
         self.look(&Look {
             region,
             key,
@@ -213,6 +217,7 @@ impl Oracle {
 
     /// A region lost its disk.
     pub fn wiped(&mut self, region: Region) {
+        self.exclusive.disk_lost();
         self.ledger.wipe(region);
         self.sights.entry(region).or_default().iter_mut().for_each(|sight| *sight = Sight::default());
         // What it issued and nobody saw is gone without a trace; S6 asks for stamps above what peers know.

@@ -100,6 +100,7 @@ impl Tale {
             lsn_before,
             lsn_after: self.lsn,
             durable: false,
+            quorum: false,
         };
         let receipt = self.oracle.decided(&decision)?;
         self.oracle.told(receipt, ms * 1000, self.lsn, 0)
@@ -283,6 +284,7 @@ fn an_answer_that_leaves_early_is_inv_8() {
         lsn_before: 4,
         lsn_after: 5,
         durable: true,
+        quorum: false,
     };
     let receipt = oracle.decided(&decision).expect("free");
     assert_eq!(broken(oracle.told(receipt, 1, 5, 4)), "INV-8", "written and not synced");

@@ -7,7 +7,7 @@
 //! Must never: record as accepted what the answer did not admit to.
 
 use super::ask::{Answer, Ask, Decision};
-use super::facts::{AttemptFact, Lsn, Part, stamp_ms};
+use super::facts::{AttemptFact, Lsn, Part, Phase, stamp_ms};
 use super::sight::{covers, describe};
 use super::violation::{Violation, clause};
 
@@ -19,7 +19,11 @@ pub fn accepted(decision: &Decision) -> Result<Vec<Part>, Violation> {
             Part::Attempt(attempt) => attempt_allowed(decision, attempt),
             Part::Outcome(outcome) => {
                 let own = (outcome.region, outcome.incarnation) == (decision.region, decision.incarnation);
-                own && matches!(&decision.ask, Ask::Complete { token, bytes }
+                // Of an outcome that is there already, whose it is may be another's: a majority holds it (S5).
+                let known = decision.before.outcomes.iter().any(|o| o.slot() == outcome.slot());
+                let majority = decision.quorum && outcome.majority && known;
+                (own || majority)
+                    && matches!(&decision.ask, Ask::Complete { token, bytes }
                     if token.claim == outcome.claim && *bytes == outcome.bytes
                         && token.fingerprint == outcome.fingerprint && token.expires_at == outcome.expires_at)
             }
@@ -42,7 +46,28 @@ pub fn accepted(decision: &Decision) -> Result<Vec<Part>, Violation> {
 
 fn attempt_allowed(decision: &Decision, attempt: &AttemptFact) -> bool {
     let old = decision.before.attempts.iter().find(|a| a.claim == attempt.claim);
+    let own = (attempt.claim.region, attempt.claim.incarnation) == (decision.region, decision.incarnation);
     match (&decision.ask, &decision.answer, old) {
+        // S5: "the claim is first written Asked"; then Held, or "Released (only while Asked)".
+        (Ask::Claim { fingerprint, claimant, .. }, Answer::Asks, None) => {
+            own && attempt.phase == Phase::Asked
+                && attempt.fingerprint == *fingerprint
+                && attempt.claimant == *claimant
+                && attempt.lease_until <= attempt.expires_at
+                && decision.before.expiries().all(|seen| seen <= attempt.expires_at)
+        }
+        (Ask::Claim { .. }, Answer::Granted { claim, .. }, Some(old)) if attempt.claim == *claim => {
+            own && old.phase == Phase::Asked && *attempt == AttemptFact { phase: Phase::Held, ..old.clone() }
+        }
+        (Ask::Claim { .. }, _, Some(old)) if old.phase == Phase::Asked && own => {
+            *attempt == AttemptFact { phase: Phase::Released, ..old.clone() }
+        }
+        (Ask::Renew { token, .. }, Answer::Asks, Some(old)) => {
+            let lease_until = attempt.lease_until;
+            attempt.claim == token.claim
+                && attempt.claim.region == decision.region
+                && *attempt == AttemptFact { lease_until, ..old.clone() }
+        }
         // A takeover changes nothing of another's attempt but `abandoned_lease`, to the lease it saw.
         (Ask::Claim { .. }, Answer::Granted { claim, .. }, Some(old)) if attempt.claim != *claim => {
             *attempt == AttemptFact { abandoned_lease: old.lease_until, ..old.clone() }
@@ -103,6 +128,10 @@ impl Stamps {
             let stamp = match part {
                 Part::Attempt(a) if decision.before.claims().all(|known| known != a.claim) => a.claim.stamp,
                 Part::Attempt(_) => continue,
+                // That a majority holds it is no new outcome.
+                Part::Outcome(o) if decision.before.outcomes.iter().any(|known| known.slot() == o.slot()) => {
+                    continue;
+                }
                 Part::Outcome(outcome) => outcome.stamp,
                 Part::Forgotten(stamp) => *stamp,
             };

@@ -64,5 +64,7 @@ const fn kind(frame: &Frame<'_>) -> &'static str {
         Frame::Repair { .. } => "repair",
         Frame::Membership { .. } => "membership",
         Frame::Behind { .. } => "behind",
+        Frame::Ask { .. } => "ask",
+        Frame::Voice { .. } => "voice",
     }
 }

@@ -2,23 +2,40 @@
 //!
 //! Must never: tell a service anything before the region released it.
 
+use crdt::decide::{Gathered, Proposal};
+use crdt::policy::Level;
+use crdt::store::Release;
+
 use super::{Event, Held, Told, World};
 use crate::goals::Goal;
 use crate::oracle::ask::{Answer, Ask, Decision};
 use crate::oracle::facts::{Phase, View};
 use crate::oracle::violation::{Violation, clause};
 use crate::oracle::winner::{all_past, is_abandoned, winner};
-use crate::replica::{Decided, forge};
+use crate::replica::{Decided, Ran, Replica, forge};
 use crate::story::What;
 use crate::worker::{Heard, Sent};
 
 /// Typical time between a service and its region, microseconds.
 const CLIENT_DELAY_US: u64 = 300;
 
+/// A request that waits for a majority.
+pub(super) struct Asking {
+    job: usize,
+    sent: Sent,
+    proposal: Proposal,
+    /// What is to be synced here before others are asked.
+    release: Release,
+    asked: bool,
+    /// When its wait ends, if it may wait for its key.
+    until_us: Option<u64>,
+}
+
 /// A duplicate that waits for its key to change.
 pub(super) struct Parked {
     job: usize,
     sent: Sent,
+    until_us: u64,
     /// It has been told that its key has changed, and is about to look again.
     pub(super) woken: bool,
 }
@@ -83,15 +100,39 @@ impl World {
         }
     }
 
+    /// What requests propose and is synced by now: majorities are asked. What came of others: they are looked at again.
+    pub(super) fn ask_majorities(&mut self, at: usize) -> Result<(), Violation> {
+        let now_us = self.now_us();
+        let site = &mut self.sites[at];
+        let wall = site.wall(now_us);
+        let Some(replica) = site.replica.as_mut() else { return Ok(()) };
+        for (ticket, asking) in &mut site.asking {
+            if !asking.asked && replica.store().tail().may_release(&asking.release) {
+                asking.asked = true;
+                let key = &self.scenario.keys[asking.sent.key];
+                replica.ask_majority(*ticket, key, asking.proposal, wall);
+            }
+        }
+        while let Some((ticket, gathered)) = self.sites[at].replica.as_mut().and_then(Replica::poll_gathered)
+        {
+            let Some(Asking { job, sent, until_us, .. }) = self.sites[at].asking.remove(&ticket) else {
+                continue;
+            };
+            self.look_at(job, ticket, &sent, (until_us, Some(gathered)))?;
+        }
+        Ok(())
+    }
+
     /// A request reaches its region.
     pub(super) fn arrive(&mut self, job: usize, request: u64, sent: &Sent) -> Result<(), Violation> {
         let Ask::Claim { wait: wait @ 1.., .. } = sent.ask else {
             return self.decide(job, request, sent, None);
         };
-        self.decide(job, request, sent, Some(request))?;
+        let until_us = self.now_us() + wait * 1000;
+        self.decide(job, request, sent, Some(until_us))?;
         let (site, life) = (sent.region, self.sites[sent.region].life);
-        if self.sites[site].parked.contains_key(&request) {
-            self.heap.after(wait * 1000, Event::Wake { site, life, ticket: request, over: true });
+        if self.sites[site].parked.contains_key(&request) || self.sites[site].asking.contains_key(&request) {
+            self.heap.at(until_us, Event::Wake { site, life, ticket: request, over: true });
         }
         Ok(())
     }
@@ -102,7 +143,7 @@ impl World {
         if site.life != life {
             return Ok(());
         }
-        let Some(Parked { job, sent, woken }) = site.parked.remove(&ticket) else { return Ok(()) };
+        let Some(Parked { job, sent, until_us, woken }) = site.parked.remove(&ticket) else { return Ok(()) };
         if let Some(replica) = &site.replica
             && over
         {
@@ -111,16 +152,16 @@ impl World {
         if over && !woken {
             self.check_wait(at, sent.key)?;
         }
-        self.decide(job, ticket, &sent, (!over).then_some(ticket))?;
+        self.decide(job, ticket, &sent, (!over).then_some(until_us))?;
         if !over && !self.sites[at].parked.contains_key(&ticket) {
             self.goals.reach(Goal::Woken);
         }
         Ok(())
     }
 
-    fn park(&mut self, job: usize, request: u64, sent: &Sent) {
+    fn park(&mut self, job: usize, request: u64, sent: &Sent, until_us: u64) {
         let (at, at_us) = (sent.region, self.now_us());
-        self.sites[at].parked.insert(request, Parked { job, sent: sent.clone(), woken: false });
+        self.sites[at].parked.insert(request, Parked { job, sent: sent.clone(), until_us, woken: false });
         self.trace.event(at_us, "park", &[at as u64, job as u64, sent.key as u64, request]);
         self.story.note(at_us, at, What::Parked { job: job as u64, key: sent.key, request });
     }
@@ -130,10 +171,23 @@ impl World {
         job: usize,
         request: u64,
         sent: &Sent,
-        ticket: Option<u64>,
+        until_us: Option<u64>,
+    ) -> Result<(), Violation> {
+        self.look_at(job, request, sent, (until_us, None))?;
+        self.pump(sent.region)
+    }
+
+    /// One look at a request's key, the first or the second; until some time it may park.
+    fn look_at(
+        &mut self,
+        job: usize,
+        request: u64,
+        sent: &Sent,
+        (until_us, gathered): (Option<u64>, Option<Gathered>),
     ) -> Result<(), Violation> {
         let at_us = self.now_us();
         let (at, key) = (sent.region, sent.key);
+        let ticket = until_us.filter(|until_us| at_us < *until_us).map(|_| request);
         let site = &mut self.sites[at];
         let (region, wall, dead_by) = (site.region(), site.wall(at_us), site.death_ms(at_us));
         let trusted = site.trusts_clock(at_us);
@@ -143,13 +197,27 @@ impl World {
             if is_forged(&sent.ask) { forge(&self.tokens[number]) } else { self.tokens[number] }
         });
         let (before, lsn_before, now) = (replica.view(name), replica.appended(), replica.now(wall));
-        let decided = replica.decide(name, &sent.ask, token.as_ref(), (sent.durable, ticket), wall);
-        let Some(Decided { answer, token: granted, release }) = decided else {
-            self.park(job, request, sent);
-            return self.pump(at);
+        let ran = replica.decide(name, &sent.ask, token.as_ref(), (sent.durable, ticket, gathered), wall);
+        let parked = matches!(ran, Ran::Parked);
+        let (decided, asks) = match ran {
+            Ran::Decided(decided) => (decided, None),
+            Ran::Parked if gathered.is_none() => {
+                self.park(job, request, sent, until_us.unwrap_or_default());
+                return Ok(());
+            }
+            // It has withdrawn what it asked for.
+            Ran::Parked => {
+                let release = Release::default();
+                (Decided { answer: Answer::InProgress, token: None, release }, None)
+            }
+            Ran::Asks(proposal, release) => {
+                (Decided { answer: Answer::Asks, token: None, release }, Some(proposal))
+            }
         };
+        let Decided { answer, token: granted, release } = decided;
         let policy = &self.scenario.namespaces[self.scenario.namespace_of[key]];
         let asked = sent.durable && !matches!(sent.ask, Ask::Get) || matches!(sent.ask, Ask::Forget);
+        let quorum = policy.level == Level::Quorum;
         let decision = Decision {
             region,
             incarnation: replica.incarnation(),
@@ -164,7 +232,8 @@ impl World {
             after: replica.view(name),
             lsn_before,
             lsn_after: replica.appended(),
-            durable: asked || policy.durable,
+            durable: asked || policy.durable || quorum && !matches!(sent.ask, Ask::Get | Ask::Release { .. }),
+            quorum,
         };
         self.trace.event(
             at_us,
@@ -178,6 +247,16 @@ impl World {
         self.check_ready(at, &decision)?;
         self.note_touched(at, &decision);
         self.note_goals(&decision);
+        self.note_rounds(&decision, gathered);
+        if let Some(proposal) = asks {
+            let asking = Asking { job, sent: sent.clone(), proposal, release, asked: false, until_us };
+            self.sites[at].asking.insert(request, asking);
+            return Ok(());
+        }
+        if parked {
+            self.park(job, request, sent, until_us.unwrap_or_default());
+            return Ok(());
+        }
         self.sample(&decision);
         let token = granted.map(|(token, fact)| {
             self.tokens.push(token);
@@ -185,7 +264,21 @@ impl World {
         });
         let told = Told { job, request, answer, token };
         self.sites[at].held.push(Held { receipt, release, told });
-        self.pump(at)
+        Ok(())
+    }
+
+    fn note_rounds(&mut self, decision: &Decision, gathered: Option<Gathered>) {
+        let Some(gathered) = gathered else { return };
+        let goal = match (&decision.ask, &decision.answer) {
+            (Ask::Claim { .. }, Answer::Granted { .. }) => Goal::QuorumGranted,
+            (Ask::Claim { .. }, Answer::InProgress) if !gathered.reached => Goal::QuorumYielded,
+            (Ask::Claim { .. }, Answer::Unavailable { .. }) => Goal::QuorumMissed,
+            (Ask::Complete { .. }, Answer::Completed | Answer::Contested) => Goal::QuorumCompleted,
+            (Ask::Complete { .. }, Answer::Unavailable { .. }) => Goal::RecordedHere,
+            (Ask::Renew { .. }, Answer::Renewed { .. }) => Goal::QuorumRenewed,
+            _ => return,
+        };
+        self.goals.reach(goal);
     }
 
     /// S6: a bound refuses what exceeds it and nothing else. What peers granted may exceed it; what this region

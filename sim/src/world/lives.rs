@@ -71,6 +71,7 @@ impl World {
         }
         site.held.clear();
         site.parked.clear();
+        site.asking.clear();
         site.links.fill(0);
         (site.log, site.fuse) = (None, None);
         site.disk.set_fuse(None);

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use crdt::node::{LogRead, ReadRequest};
 use crdt::store::Batch;
 
-use super::clients::Parked;
+use super::clients::{Asking, Parked};
 use super::covering::{Covering, STEP_US};
 use super::lives::{Crash, Death};
 use super::log::{Log, UnderWay};
@@ -42,6 +42,8 @@ pub(super) struct Site {
     pub(super) held: Vec<Held>,
     /// Parked duplicates by their ticket, which is the request's number.
     pub(super) parked: BTreeMap<u64, Parked>,
+    /// Requests that wait for a majority, by the request's number.
+    pub(super) asking: BTreeMap<u64, Asking>,
     /// By peer: the session that the replica was told of; 0 for none.
     pub(super) links: Vec<u64>,
     /// The last record that the kernel has.
@@ -105,6 +107,7 @@ impl Site {
             wanted: 0,
             held: Vec::new(),
             parked: BTreeMap::new(),
+            asking: BTreeMap::new(),
             links: vec![0; scenario.sites()],
             written: 0,
             synced: 0,
@@ -220,6 +223,7 @@ impl World {
     /// After anything happened in a region: what wants to be written, read, sent and told now.
     pub(super) fn pump(&mut self, at: usize) -> Result<(), Violation> {
         let life = self.sites[at].life;
+        self.ask_majorities(at)?;
         self.send_frames(at)?;
         if self.trace.lines().is_multiple_of(limits::DIGEST_EVERY) {
             self.check_digest(at)?;

@@ -15,7 +15,7 @@ use super::World;
 use super::site::Site;
 use crate::limits;
 use crate::oracle::ask::{Answer, Decision};
-use crate::oracle::facts::{ClaimName, Key, Millis, Part, Region, View, stamp_ms};
+use crate::oracle::facts::{ClaimName, Key, Millis, Part, Phase, Region, View, stamp_ms};
 use crate::oracle::violation::{Violation, clause};
 use crate::oracle::winner::{Verdict, all_past, winner};
 use crate::random::HEAVY_TIMES_MAX;
@@ -129,7 +129,9 @@ impl World {
         let Some(replica) = &self.sites[at].replica else { return Ok(()) };
         let view = replica.view(&self.scenario.keys[key]);
         let verdict = winner(&view);
-        if matches!(verdict, Verdict::Held(_)) {
+        // What asks for a majority stands in the way as well (S5).
+        let asked = view.attempts.iter().any(|attempt| attempt.phase == Phase::Asked);
+        if matches!(verdict, Verdict::Held(_)) || asked {
             return Ok(());
         }
         let story = [

@@ -147,8 +147,13 @@ fn write(opened: &Opened, keys: std::ops::Range<usize>) {
         opened.log.flush(&release).expect("a good disk");
         if number % 3 > 0 {
             let outcome = outcome_of(&key);
-            let complete =
-                Request::Complete { key: key.as_bytes(), token, outcome: &outcome, durable: false };
+            let complete = Request::Complete {
+                key: key.as_bytes(),
+                token,
+                outcome: &outcome,
+                level: None,
+                durable: false,
+            };
             let (_, release) = run(&opened.store, &complete);
             opened.log.flush(&release).expect("a good disk");
         }

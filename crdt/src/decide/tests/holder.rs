@@ -4,11 +4,11 @@ use super::*;
 use crate::limits;
 
 fn complete(attempt: &Attempt<'_>, outcome: &'static [u8]) -> Request<'static> {
-    Request::Complete { key: KEY, token: token(attempt), outcome, durable: false }
+    Request::Complete { key: KEY, token: token(attempt), outcome, level: None, durable: false }
 }
 
 fn renew(attempt: &Attempt<'_>, lease_ms: Option<u64>) -> Request<'static> {
-    Request::Renew { key: KEY, token: token(attempt), lease_ms, durable: false }
+    Request::Renew { key: KEY, token: token(attempt), lease_ms, level: None, durable: false }
 }
 
 fn release(attempt: &Attempt<'_>) -> Request<'static> {
@@ -203,8 +203,8 @@ fn stale_is_a_bad_tag_an_expired_or_a_forgotten_claim() {
     let other_cluster = Token::issue(&foreign, KEY, a.id, None, a.expires_at);
     for token in [other_key, other_cluster] {
         for request in [
-            Request::Complete { key: KEY, token, outcome: b"done", durable: false },
-            Request::Renew { key: KEY, token, lease_ms: None, durable: false },
+            Request::Complete { key: KEY, token, outcome: b"done", level: None, durable: false },
+            Request::Renew { key: KEY, token, lease_ms: None, level: None, durable: false },
             Request::Release { key: KEY, token, durable: false },
         ] {
             answers(at(&of(&[a], &[]), request, &policy(), EXPIRY + 1), Reply::Stale(StaleReason::BadTag));

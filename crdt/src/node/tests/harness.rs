@@ -284,7 +284,7 @@ impl Replica {
     }
 
     pub fn complete(&self, key: &[u8], token: Token, outcome: &[u8], wall_ms: u64) -> &'static str {
-        self.run(Request::Complete { key, token, outcome, durable: false }, wall_ms).0
+        self.run(Request::Complete { key, token, outcome, level: None, durable: false }, wall_ms).0
     }
 }
 

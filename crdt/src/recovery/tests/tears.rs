@@ -192,7 +192,7 @@ fn marks_that_a_stranger_wrote_prove_nothing() {
         append_record(&Record::Synced(lsn << 40 | 77, guessed), &mut outcome);
         append_record(&Record::Stop(guessed), &mut outcome);
     }
-    let request = Request::Complete { key: b"k", token, outcome: &outcome, durable: false };
+    let request = Request::Complete { key: b"k", token, outcome: &outcome, level: None, durable: false };
     assert_eq!(life.run(request, T0 + 1_001).0, "COMPLETED");
     life.write();
     let mut segments = life.segments;
@@ -263,7 +263,7 @@ fn what_only_an_outcome_holds_is_never_salvaged() {
     let token = life.granted("victim", T0 + 1_000);
     life.flush();
     let from = life.segments[0].1.len();
-    let request = Request::Complete { key: b"victim", token, outcome: &forged, durable: false };
+    let request = Request::Complete { key: b"victim", token, outcome: &forged, level: None, durable: false };
     assert_eq!(life.run(request, T0 + 1_000).0, "COMPLETED");
     life.write();
     let upto = life.segments[0].1.len();
@@ -298,7 +298,7 @@ fn what_an_outcome_holds_is_nothing_whole_behind_a_torn_tail() {
     life.flush();
     let whole = life.segments[0].1.len();
     let digest = life.store().digest(T0 + 2_000);
-    let request = Request::Complete { key: b"victim", token, outcome: &forged, durable: false };
+    let request = Request::Complete { key: b"victim", token, outcome: &forged, level: None, durable: false };
     assert_eq!(life.run(request, T0 + 1_001).0, "COMPLETED");
     life.write();
     let bytes = life.segments[0].1.clone();

@@ -235,14 +235,18 @@ impl Region {
             }
             (9..15, Some((key, token))) => {
                 let (key, outcome) = (key.as_bytes(), &outcome[..]);
-                let _ = self.run(at_peer, &Request::Complete { key, token, outcome, durable: false });
+                let _ = self
+                    .run(at_peer, &Request::Complete { key, token, outcome, level: None, durable: false });
             }
             (15..17, Some((key, token))) => {
                 let _ = self.run(at_peer, &Request::Release { key: key.as_bytes(), token, durable: false });
             }
             (17..19, Some((key, token))) => {
                 let key = key.as_bytes();
-                let _ = self.run(at_peer, &Request::Renew { key, token, lease_ms: None, durable: false });
+                let _ = self.run(
+                    at_peer,
+                    &Request::Renew { key, token, lease_ms: None, level: None, durable: false },
+                );
             }
             _ if self.dice.below(3) == 0 => {
                 let _ = self.run(at_peer, &Request::Forget { key: key.as_bytes() });

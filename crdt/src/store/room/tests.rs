@@ -61,7 +61,7 @@ fn claim(store: &Store, key: &str) -> (String, Option<Token>) {
 }
 
 fn complete(store: &Store, key: &str, token: Token, outcome: &[u8]) -> String {
-    run(store, Request::Complete { key: key.as_bytes(), token, outcome, durable: false }).0
+    run(store, Request::Complete { key: key.as_bytes(), token, outcome, level: None, durable: false }).0
 }
 
 const REFUSED: &str = "UNAVAILABLE disk_full";
@@ -101,7 +101,7 @@ fn claims_are_refused_first_and_the_rest_when_the_reserve_is_used_up() {
     let (key, token) = held.last().expect("100");
     let (key, token) = (key.as_bytes(), *token);
     for request in [
-        Request::Renew { key, token, lease_ms: None, durable: false },
+        Request::Renew { key, token, lease_ms: None, level: None, durable: false },
         Request::Release { key, token, durable: false },
         Request::Forget { key },
     ] {

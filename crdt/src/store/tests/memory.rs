@@ -185,7 +185,8 @@ fn at_the_bound_new_grants_are_refused_and_nothing_else() {
     assert_eq!(run(&store, claim(b"pay:held", b"b"), T0 + 1).0, "IN_PROGRESS");
     assert_eq!(run(&store, claim(b"pay:held", b"a"), T0 + 1).0, "GRANTED", "again, to its claimant");
     assert_eq!(run(&store, Request::Get { key: b"pay:done" }, T0 + 1).0, "SETTLED");
-    let renew = Request::Renew { key: b"pay:held", token, lease_ms: Some(60_000), durable: false };
+    let renew =
+        Request::Renew { key: b"pay:held", token, lease_ms: Some(60_000), level: None, durable: false };
     assert_eq!(run(&store, renew, T0 + 1).0, "RENEWED");
     assert_eq!(run(&store, complete(b"pay:held", token, &[1; 5_000]), T0 + 2).0, "COMPLETED");
     assert!(store.is_ready(T0 + 2), "whether to send requests here is another question");
