@@ -343,6 +343,8 @@ pub enum Reply<'e> {
         completed_at: u64,
         /// Where it was completed.
         region: RegionId,
+        /// The level reached.
+        level: Level,
     },
     /// Recorded, but another claim is live or took over.
     Contested {
@@ -350,6 +352,8 @@ pub enum Reply<'e> {
         completed_at: u64,
         /// Where it was completed.
         region: RegionId,
+        /// The level reached.
+        level: Level,
     },
     /// Another claim has the key, or other bytes are stored: stop, compensate.
     Superseded {

@@ -252,6 +252,7 @@ fn map_policy(configured: &config::NamespacePolicy) -> policy::Policy {
         lease_ms: configured.lease_ms,
         level: match configured.level {
             config::Level::Local => policy::Level::Local,
+            config::Level::Quorum => policy::Level::Quorum,
         },
         on_lease_end: match configured.on_lease_end {
             config::OnLeaseEnd::Takeover => policy::OnLeaseEnd::Takeover,

@@ -81,7 +81,7 @@ pub(super) fn majority<'e>(
         None => Decision { asks: Some(proposal), ..decision },
         Some(gathered) if gathered.reached && gathered.proposal == proposal => {
             let known = Outcome { majority: true, ..*outcome };
-            Decision::write(decision.reply, Entry::of_outcome(known))
+            Decision::write(completed(outcomes, &known, context), Entry::of_outcome(known))
         }
         Some(_) => Decision { reply: unavailable(Reason::RecordedHere), ..decision },
     }
@@ -107,6 +107,7 @@ fn completion_reply<'e>(entry: &Entry<'e>, outcome: &Outcome<'e>, context: &Cont
 /// The answer for an outcome that wins.
 fn completed<'e>(entry: &Entry<'e>, outcome: &Outcome<'e>, context: &Context<'_>) -> Reply<'e> {
     let (completed_at, region) = (outcome.completed.ms(), outcome.region);
+    let level = if outcome.majority { Level::Quorum } else { Level::Local };
     // Another claim is live, or took over: both may have run (S4.2).
     let contested = entry.counting_attempts().any(|attempt| {
         // What asks for a majority may have been granted by one that has not seen this (S5).
@@ -115,9 +116,9 @@ fn completed<'e>(entry: &Entry<'e>, outcome: &Outcome<'e>, context: &Context<'_>
         other && (!attempt.is_abandoned() || attempt.id > outcome.claim)
     });
     if contested {
-        Reply::Contested { completed_at, region }
+        Reply::Contested { completed_at, region, level }
     } else {
-        Reply::Completed { completed_at, region }
+        Reply::Completed { completed_at, region, level }
     }
 }
 

@@ -98,6 +98,17 @@ pub enum Level {
     Quorum,
 }
 
+impl Level {
+    /// As the socket takes it.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Home => "home",
+            Self::Quorum => "quorum",
+        }
+    }
+}
+
 impl ClientCommand for ClaimArgs {
     fn options(&self) -> &ClientOptions {
         &self.client
@@ -159,12 +170,7 @@ impl ClaimArgs {
             option("CLAIMANT", claimant.as_bytes().to_vec());
         }
         if let Some(level) = self.level {
-            let level = match level {
-                Level::Local => "local",
-                Level::Home => "home",
-                Level::Quorum => "quorum",
-            };
-            option("LEVEL", level.into());
+            option("LEVEL", level.word().into());
         }
         if let Some(note) = &self.note {
             option("NOTE", note.as_bytes().to_vec());

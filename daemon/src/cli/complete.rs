@@ -1,5 +1,6 @@
 //! `onced complete`: the operation was done; record its outcome (SEMANTICS S4.2).
 
+use super::claim::Level;
 use super::client::{ClientCommand, ClientOptions, Failure, call, read_bounded};
 use super::exit;
 use super::show::Page;
@@ -43,6 +44,10 @@ pub struct CompleteArgs {
     #[arg(long, value_name = "FILE")]
     pub outcome_file: Option<PathBuf>,
 
+    /// Who must hold it [default: the namespace's].
+    #[arg(long, value_enum)]
+    pub level: Option<Level>,
+
     /// Answer only when synced to disk.
     #[arg(long)]
     pub durable: bool,
@@ -66,6 +71,9 @@ impl ClientCommand for CompleteArgs {
         };
         let mut words =
             vec![b"COMPLETE".to_vec(), self.key.as_bytes().to_vec(), self.token.as_bytes().to_vec(), outcome];
+        if let Some(level) = self.level {
+            words.extend([b"LEVEL".to_vec(), level.word().into()]);
+        }
         if self.durable {
             words.push(b"DURABLE".to_vec());
         }

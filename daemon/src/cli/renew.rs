@@ -1,5 +1,6 @@
 //! `onced renew`: extends the lease of a claim (SEMANTICS S4.3).
 
+use super::claim::Level;
 use super::client::{ClientCommand, ClientOptions, Failure, call};
 use super::complete::show_advice;
 use super::exit;
@@ -26,6 +27,10 @@ pub struct RenewArgs {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration_ms)]
     pub lease: Option<u64>,
 
+    /// Who must hold it [default: the namespace's].
+    #[arg(long, value_enum)]
+    pub level: Option<Level>,
+
     /// Answer only when synced to disk.
     #[arg(long)]
     pub durable: bool,
@@ -44,6 +49,9 @@ impl ClientCommand for RenewArgs {
         let mut words = vec![b"RENEW".to_vec(), self.key.as_bytes().to_vec(), self.token.as_bytes().to_vec()];
         if let Some(ms) = self.lease {
             words.extend([b"LEASE".to_vec(), ms.to_string().into_bytes()]);
+        }
+        if let Some(level) = self.level {
+            words.extend([b"LEVEL".to_vec(), level.word().into()]);
         }
         if self.durable {
             words.push(b"DURABLE".to_vec());

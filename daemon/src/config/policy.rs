@@ -1,8 +1,8 @@
 //! What a namespace asks for (S8): the checked policy, its defaults and its checks.
 //!
 //! `[namespace.NAME]` takes over what it does not set from `[defaults]`, and that from the table below; the
-//! result is flat, so that nobody looks values up in two places. What this version does not serve (levels
-//! above local, issued keys, audit) is refused by name: a policy that is accepted and not kept would be a
+//! result is flat, so that nobody looks values up in two places. What this version does not serve (home,
+//! issued keys, audit) is refused by name: a policy that is accepted and not kept would be a
 //! promise broken silently.
 
 use std::collections::BTreeMap;
@@ -15,12 +15,14 @@ use super::limits::{self, DAY_MS, KIB, SECOND_MS};
 use super::raw::{Leaf, RawConfig, RawPolicy};
 use super::units;
 
-/// How strong a claim is (S5). This version serves `local` only.
+/// How strong a claim is (S5). This version serves no `home`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Acknowledged after local durability.
     Local,
+    /// Decided by a majority of the regions.
+    Quorum,
 }
 
 /// What a claim at `home` does when its home cannot be reached (S5).
@@ -191,6 +193,7 @@ pub(super) fn check(
 
 fn merge(checker: &mut Checker<'_>, raw: &RawPolicy, base: &NamespacePolicy) -> NamespacePolicy {
     refuse_what_is_not_served(checker, raw);
+    let levels = [("local", Level::Local), ("quorum", Level::Quorum)];
     let fallbacks = [("local", Fallback::Local), ("refuse", Fallback::Refuse)];
     let lease_ends = [("takeover", OnLeaseEnd::Takeover), ("unknown", OnLeaseEnd::Unknown)];
     let key_times = [("none", KeyTime::None), ("uuidv7", KeyTime::UuidV7), ("ulid", KeyTime::Ulid)];
@@ -203,7 +206,7 @@ fn merge(checker: &mut Checker<'_>, raw: &RawPolicy, base: &NamespacePolicy) -> 
             base.retention_ms,
         ),
         lease_ms: checker.duration_ms(&raw.lease, "lease", limits::LEASE_MS, base.lease_ms),
-        level: base.level,
+        level: checker.word(&raw.level, "level", &levels, base.level),
         fallback: checker.word(&raw.fallback, "fallback", &fallbacks, base.fallback),
         on_lease_end: checker.word(&raw.on_lease_end, "on_lease_end", &lease_ends, base.on_lease_end),
         durable: checker.word(&raw.durable, "durable", &DURABLE_WORDS, base.durable),
@@ -236,7 +239,7 @@ fn merge(checker: &mut Checker<'_>, raw: &RawPolicy, base: &NamespacePolicy) -> 
     }
 }
 
-/// Levels above local, issued keys and audit, each with a message of its own.
+/// Issued keys and audit, each with a message of its own.
 fn refuse_what_is_not_served(checker: &mut Checker<'_>, raw: &RawPolicy) {
     let refuse = |checker: &mut Checker<'_>, leaf: &Leaf, key: &str, later: &[&str], served: &str| {
         let Some((text, span)) = checker.text(leaf, key) else { return };
@@ -252,7 +255,6 @@ fn refuse_what_is_not_served(checker: &mut Checker<'_>, raw: &RawPolicy) {
             checker.error(&span, format!("{key}: {text:?} is not known; write {key} = \"{served}\""));
         }
     };
-    refuse(checker, &raw.level, "level", &["home", "quorum"], "local");
     refuse(checker, &raw.keys, "keys", &["issued"], "any");
     if let Some(audit) = &raw.audit
         && audit.get_ref().as_bool() != Some(false)

@@ -165,7 +165,7 @@ const POLICIES: &str = "
 # retention = \"1d\"
 # How long a holder may be silent before the next claim takes over.
 # lease = \"30s\"
-# level = \"local\"              # this version serves local only
+# level = \"local\"              # or quorum: claims are granted once a majority of the regions holds them
 # fallback = \"refuse\"          # of no effect at level local
 # on_lease_end = \"takeover\"    # or unknown: nobody runs it again until somebody resolves it
 # durable = \"interval\"         # or always; default: that of [log]

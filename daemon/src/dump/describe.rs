@@ -42,6 +42,7 @@ pub(super) fn record(record: &Record<'_>, values: bool) -> Option<Fields> {
             let data = if *complete { "complete" } else { "may_be_missing" };
             vec![("kind", text("complete")), ("data", text(data))]
         }
+        Record::Voice(epoch) => vec![("kind", text("voice")), ("membership", int(*epoch))],
     })
 }
 

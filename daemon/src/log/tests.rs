@@ -56,7 +56,7 @@ fn run(store: &Store, request: Request<'_>) -> (&'static str, Option<Token>, Rel
     });
     match ran.expect("well-formed") {
         Ran::Replied(release) => (status, token, release),
-        Ran::Parked => panic!("nobody parks here"),
+        Ran::Parked | Ran::Asks(..) => panic!("nobody parks here, nor asks"),
     }
 }
 

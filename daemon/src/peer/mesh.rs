@@ -8,7 +8,7 @@
 //! sleeps. What heals a peer, or us, is done in pieces with rests between them, as long as the node says. Nothing here
 //! decides what a frame means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -16,10 +16,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
+use crdt::decide::{Gathered, Proposal};
 use crdt::ids::RegionId;
 use crdt::limits::PING_EVERY_MS;
 use crdt::node::{FrameError, LinkId, LinkState, MembershipError, Node, Pacing, PeerView};
-use crdt::request::Reason;
+use crdt::request::{Claim, Reason, Request};
+use crdt::store::{Scratch, Ticket};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::certificates::ExpiryWatch;
@@ -78,6 +80,7 @@ pub(super) enum Event {
         link: LinkId,
     },
     Ask(MeshCommand, oneshot::Sender<Vec<PeerStatus>>),
+    Majority(Vec<u8>, Proposal, oneshot::Sender<Gathered>),
     Reconfigure(Box<Reconfigure>, oneshot::Sender<Result<(), MembershipError>>),
 }
 
@@ -105,6 +108,14 @@ impl MeshHandle {
     pub async fn ask(&self, command: MeshCommand) -> Option<Vec<PeerStatus>> {
         let (answer, answered) = oneshot::channel();
         self.events.send(Event::Ask(command, answer)).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// Has a majority of the regions hold `proposal`, which is synced here; `None` when the thread has ended. It is over
+    /// within [`crdt::limits::ROUND_MS_MAX`] and a tick.
+    pub async fn majority(&self, key: Vec<u8>, proposal: Proposal) -> Option<Gathered> {
+        let (answer, answered) = oneshot::channel();
+        self.events.send(Event::Majority(key, proposal, answer)).await.ok()?;
         answered.await.ok()
     }
 
@@ -186,6 +197,9 @@ struct Running {
     events: mpsc::Sender<Event>,
     transports: BTreeMap<RegionId, Transport>,
     next_link: LinkId,
+    /// Who waits for a majority.
+    majorities: HashMap<Ticket, (Vec<u8>, oneshot::Sender<Gathered>)>,
+    next_ticket: Ticket,
     /// What was last said in the log: why claims are refused, and which links stall.
     said: (Option<Reason>, Vec<RegionId>),
     expiry: ExpiryWatch,
@@ -210,6 +224,8 @@ impl Running {
             events,
             transports,
             next_link: 1,
+            majorities: HashMap::new(),
+            next_ticket: 1,
             said: (None, Vec::new()),
             expiry: ExpiryWatch::default(),
         }
@@ -278,6 +294,13 @@ impl Running {
                 }
                 // Whoever asked may have gone.
                 let _ = answer.send(self.statuses());
+            }
+            Event::Majority(key, proposal, answer) => {
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                let store = &self.shared.driver.store;
+                self.node.handle_ask(store, ticket, &key, proposal, wall_ms());
+                self.majorities.insert(ticket, (key, answer));
             }
             Event::Reconfigure(wanted, answer) => {
                 let _ = answer.send(self.reconfigure(*wanted));
@@ -370,8 +393,24 @@ impl Running {
         }
     }
 
+    /// Whoever asked has gone: a claim that is granted to nobody must not stand in the others' way.
+    fn withdraw(&mut self, key: &[u8], proposal: Proposal) {
+        let Proposal::Claim(_) = proposal else { return };
+        let claim = Request::Claim(Claim { key, ..Claim::default() });
+        let gathered = Some(Gathered { proposal, reached: false });
+        let store = &self.shared.driver.store;
+        // The reply is nobody's.
+        let _ = store.run_gathered(&claim, gathered, wall_ms(), None, &mut Scratch::default(), |_| {});
+    }
+
     /// After every round: what must be written is, what may leave does, what is wanted from disk is read.
     fn after(&mut self) {
+        while let Some((ticket, gathered)) = self.node.poll_gathered() {
+            let Some((key, answer)) = self.majorities.remove(&ticket) else { continue };
+            if answer.send(gathered).is_err() {
+                self.withdraw(&key, gathered.proposal);
+            }
+        }
         let driver = &self.shared.driver;
         driver.wake_parked();
         if driver.store.tail().appended() > driver.store.tail().written() {

@@ -51,8 +51,8 @@ pub enum BadArgs {
 
 const CLAIM: &str = "CLAIM key [FP hex32] [LEASE ms] [RETENTION ms] [CLAIMANT id] [WAIT ms] [LEVEL local|home|quorum] \
                      [NOTE bytes] [DURABLE]";
-const COMPLETE: &str = "COMPLETE key token outcome [DURABLE]";
-const RENEW: &str = "RENEW key token [LEASE ms] [DURABLE]";
+const COMPLETE: &str = "COMPLETE key token outcome [LEVEL local|home|quorum] [DURABLE]";
+const RENEW: &str = "RENEW key token [LEASE ms] [LEVEL local|home|quorum] [DURABLE]";
 const RELEASE: &str = "RELEASE key token [DURABLE]";
 
 /// Walks the option words after the fixed arguments.
@@ -137,8 +137,18 @@ pub fn complete<'b>(args: &[&'b [u8]]) -> Result<Request<'b>, BadArgs> {
     let [_, key, text, outcome, words @ ..] = args else {
         return Err(BadArgs::Usage { command: "COMPLETE", usage: COMPLETE });
     };
-    let durable = durable_only(words, "COMPLETE", COMPLETE)?;
-    Ok(Request::Complete { key, token: token(text)?, outcome, level: None, durable })
+    let mut words = Words { words, command: "COMPLETE", usage: COMPLETE };
+    let (mut asked, mut durable) = (None, false);
+    while let Some(word) = words.next() {
+        if is(word, b"LEVEL") {
+            asked = Some(level(words.value("LEVEL", asked.is_some())?)?);
+        } else if is(word, b"DURABLE") {
+            durable = true;
+        } else {
+            return Err(words.unknown(word));
+        }
+    }
+    Ok(Request::Complete { key, token: token(text)?, outcome, level: asked, durable })
 }
 
 /// `RENEW …`
@@ -147,17 +157,19 @@ pub fn renew<'b>(args: &[&'b [u8]]) -> Result<Request<'b>, BadArgs> {
         return Err(BadArgs::Usage { command: "RENEW", usage: RENEW });
     };
     let mut words = Words { words, command: "RENEW", usage: RENEW };
-    let (mut lease_ms, mut durable) = (None, false);
+    let (mut lease_ms, mut asked, mut durable) = (None, None, false);
     while let Some(word) = words.next() {
         if is(word, b"LEASE") {
             lease_ms = Some(words.number("LEASE", lease_ms.is_some())?);
+        } else if is(word, b"LEVEL") {
+            asked = Some(level(words.value("LEVEL", asked.is_some())?)?);
         } else if is(word, b"DURABLE") {
             durable = true;
         } else {
             return Err(words.unknown(word));
         }
     }
-    Ok(Request::Renew { key, token: token(text)?, lease_ms, level: None, durable })
+    Ok(Request::Renew { key, token: token(text)?, lease_ms, level: asked, durable })
 }
 
 /// `RELEASE …`

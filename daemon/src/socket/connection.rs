@@ -9,6 +9,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crdt::decide::{Gathered, Proposal};
 use crdt::store::{Release, Scratch, Ticket};
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
@@ -55,6 +56,7 @@ pub async fn serve(stream: UnixStream, mut scope: Scope, caller: (u32, u32)) {
         ticket,
         woken,
         parked: None,
+        gathered: None,
     };
     let mut stop = Stop { waiting: pin!(scope.stopping()), came: false };
     // However it ends, there is nothing left to tell the client.
@@ -105,6 +107,8 @@ struct Connection<'c> {
     ticket: Ticket,
     woken: Arc<Notify>,
     parked: Option<Parked>,
+    /// What came of the majority that the command at the head of the input has asked for.
+    gathered: Option<Gathered>,
 }
 
 /// What one round over the input has come to.
@@ -115,6 +119,8 @@ enum Round {
     Write,
     /// The claim at the head of the input waits for its key.
     Park,
+    /// The command at the head of the input wants a majority to hold what it proposes.
+    Majority(Vec<u8>, Proposal),
     Mesh(MeshCommand),
     Reload,
     Close,
@@ -134,6 +140,10 @@ impl Connection<'_> {
                 Round::Park => {
                     self.write_out().await?;
                     self.park(stop).await?;
+                }
+                Round::Majority(key, proposal) => {
+                    self.write_out().await?;
+                    self.ask_majority(key, proposal).await?;
                 }
                 Round::Mesh(command) => self.ask_mesh(command).await,
                 Round::Reload => self.reload().await,
@@ -174,6 +184,7 @@ impl Connection<'_> {
                 replies: &mut self.replies,
                 wall_ms: now_ms,
                 ticket: may_park.then_some(self.ticket),
+                gathered: self.gathered.take(),
             };
             let (consumed, done) = match self.parser.parse(&input[at..], &mut args) {
                 Parse::Complete { consumed } => (consumed, caller.run(&args, &mut out)),
@@ -199,6 +210,10 @@ impl Connection<'_> {
                     let until = || Instant::now() + Duration::from_millis(wait_ms);
                     self.parked.get_or_insert_with(|| Parked { key, until: until() });
                     break Round::Park;
+                }
+                Done::Asks { key, proposal, release: asked } => {
+                    release.join(asked);
+                    break Round::Majority(key, proposal);
                 }
                 Done::Close => break Round::Close,
                 Done::Mesh(command) => {
@@ -305,6 +320,18 @@ impl Connection<'_> {
         }
         self.shared.driver.store.unpark(&parked.key, self.ticket);
         Ok(())
+    }
+
+    /// Waits for the majority; what came of it is for the command's second run.
+    async fn ask_majority(&mut self, key: Vec<u8>, proposal: Proposal) -> Result<(), Ended> {
+        tokio::select! {
+            gathered = self.shared.mesh.majority(key, proposal) => {
+                // A mesh that has ended is a daemon that stops: no majority is to be had.
+                self.gathered = Some(gathered.unwrap_or(Gathered { proposal, reached: false }));
+                Ok(())
+            }
+            () = gone(&self.stream) => Err(Ended),
+        }
     }
 
     async fn ask_mesh(&mut self, command: MeshCommand) {

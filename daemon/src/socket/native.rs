@@ -1,7 +1,8 @@
 //! From a parsed command to its answer: who may, what it means, what it must wait for.
 
+use crdt::decide::{Gathered, Proposal};
 use crdt::ids::{self, RegionId};
-use crdt::request::Request;
+use crdt::request::{Reply, Request};
 use crdt::store::{Ran, Release, Scratch, Ticket};
 
 use super::args::{self, BadArgs, is};
@@ -24,6 +25,15 @@ pub enum Done {
         key: Vec<u8>,
         /// As asked, in milliseconds.
         wait_ms: u64,
+    },
+    /// Once the release is reached, a majority of the regions is to hold this; then the command runs again.
+    Asks {
+        /// The key.
+        key: Vec<u8>,
+        /// What is to be held.
+        proposal: Proposal,
+        /// What is to be synced here first.
+        release: Release,
     },
     /// Answered; close once it is out.
     Close,
@@ -61,6 +71,8 @@ pub struct Caller<'c> {
     pub wall_ms: u64,
     /// Under which a claim with WAIT may park.
     pub ticket: Option<Ticket>,
+    /// What came of the majority that the command asked for when it ran first.
+    pub gathered: Option<Gathered>,
 }
 
 impl Caller<'_> {
@@ -104,16 +116,19 @@ impl Caller<'_> {
         }
         let (shared, names) = (self.shared, &self.live.names);
         let replies = &mut *self.replies;
-        let ran = shared.driver.store.run(&request, self.wall_ms, self.ticket, self.scratch, |answer| {
+        let (store, gathered) = (&shared.driver.store, self.gathered);
+        let emit = |answer: &Reply<'_>| {
             replies.count(answer);
             reply::encode(answer, names, out);
-        });
+        };
+        let ran = store.run_gathered(&request, gathered, self.wall_ms, self.ticket, self.scratch, emit);
         Ok(match ran {
             Ok(Ran::Replied(release)) => Done::Answered(release),
             Ok(Ran::Parked) => {
                 let wait_ms = if let Request::Claim(claim) = &request { claim.wait_ms } else { 0 };
                 Done::Parked { key: request.key().to_vec(), wait_ms }
             }
+            Ok(Ran::Asks(proposal, release)) => Done::Asks { key: request.key().to_vec(), proposal, release },
             Err(bad) => {
                 shared.metrics.bad_requests.increment(1);
                 let code = if matches!(bad, crdt::request::BadRequest::Outcome { .. }) {

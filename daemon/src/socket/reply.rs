@@ -94,11 +94,12 @@ pub fn encode(reply: &Reply<'_>, names: &RegionNames, out: &mut Encoder<'_>) {
 
 fn completion(reply: &Reply<'_>, names: &RegionNames, out: &mut Encoder<'_>) {
     match reply {
-        Reply::Completed { completed_at, region } | Reply::Contested { completed_at, region } => {
+        Reply::Completed { completed_at, region, level }
+        | Reply::Contested { completed_at, region, level } => {
             header(out, reply, 4);
             out.field_uint("completed_at", *completed_at);
             names.field(out, "region", *region);
-            out.field_bulk("level", b"local");
+            out.field_bulk("level", level.name().as_bytes());
         }
         Reply::Superseded { outcome, completed_at, winner, region } => {
             header(out, reply, 5);

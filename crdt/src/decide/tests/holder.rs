@@ -16,11 +16,11 @@ fn release(attempt: &Attempt<'_>) -> Request<'static> {
 }
 
 fn completed(ms: u64, region: RegionId) -> Reply<'static> {
-    Reply::Completed { completed_at: ms, region }
+    Reply::Completed { completed_at: ms, region, level: Level::Local }
 }
 
 fn contested(ms: u64, region: RegionId) -> Reply<'static> {
-    Reply::Contested { completed_at: ms, region }
+    Reply::Contested { completed_at: ms, region, level: Level::Local }
 }
 
 fn superseded_by(winner: &Outcome<'static>, outcome: Option<&'static [u8]>) -> Reply<'static> {
