@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use crdt::decide::{Gathered, Proposal};
 use crdt::hash::ClusterKeys;
 use crdt::ids::{Fingerprint, Incarnation, RegionId};
-use crdt::journal::SegmentHeader;
+use crdt::journal::{Record, SegmentHeader};
 use crdt::node::{
     ComparePace, FrameError, LinkState, LogRead, MembershipChange, MembershipError, Node, NodeConfig,
     ReadRequest,
@@ -482,6 +482,15 @@ pub enum Said {
     },
     /// Records of the sender's log up to here.
     Records(Lsn),
+    /// What was proposed for this key is held, by one that counts in majorities (S5).
+    Voice {
+        /// Its name.
+        key: Vec<u8>,
+        /// What is known of it.
+        view: View,
+        /// After so many changes of membership.
+        step: usize,
+    },
     /// The first frame of a session.
     Hello,
     /// Part of a comparison: what is held, or which of it is wanted.
@@ -531,6 +540,14 @@ fn decoded(bytes: &[u8]) -> Said {
             | Frame::Want { .. },
         ) => Said::Compares,
         Ok(Frame::Repair { .. }) => Said::Repairs,
+        Ok(Frame::Voice { counts: true, epoch, body, .. }) => match Record::decode(body.0) {
+            Ok(Record::Entry(_, read)) => {
+                let view = read.entry.unpack().map(|entry| convert::view(&entry));
+                let (key, view) = (read.key.0.to_vec(), view.unwrap_or_default());
+                Said::Voice { key, view, step: epoch as usize - 1 }
+            }
+            _ => Said::Other,
+        },
         _ => Said::Other,
     }
 }

@@ -58,6 +58,8 @@ pub(super) struct Comparing {
     /// It found differences.
     differed: bool,
     asked: u64,
+    /// The last comparison of everything that was given up: what it has asked for may still come.
+    abandoned: Option<u64>,
     /// The peer's log cannot bring us on.
     pub(super) behind: Option<Behind>,
     /// The comparison of everything that is due or under way began after both sides had made this step of the membership.
@@ -158,7 +160,8 @@ impl Comparing {
 
     fn give_up(&mut self, wall_ms: u64) {
         self.questions.clear();
-        self.asking = None;
+        let fed = self.asking.take().filter(|asking| asking.feed.is_some());
+        self.abandoned = fed.map(|asking| asking.exchange.nonce).or(self.abandoned);
         self.differed = false;
         self.ended_ms = wall_ms;
     }
@@ -175,7 +178,8 @@ impl Comparing {
 
     /// One part of what we wanted has come and is merged; whether a feed had asked for it.
     pub(super) fn given(&mut self, of: &PartOf, wall_ms: u64) -> bool {
-        let Some(asking) = self.asking(of.nonce, wall_ms) else { return false };
+        let abandoned = self.abandoned == Some(of.nonce);
+        let Some(asking) = self.asking(of.nonce, wall_ms) else { return abandoned };
         // A gap leaves the shard unanswered: the comparison is given up, and the next one finds what was lost.
         if asking.wanted.get(&of.shard) == Some(&of.number) {
             if of.last {

@@ -40,7 +40,7 @@ const fn runs(attempt: &AttemptFact, now: Millis, rules: Rules) -> bool {
 /// Judges an answer to CLAIM.
 pub fn check(decision: &Decision, rules: Rules) -> Result<(), Violation> {
     let Ask::Claim { fingerprint, claimant, .. } = &decision.ask else { return Ok(()) };
-    let (view, now) = (&without_withdrawn(decision), decision.now);
+    let (view, now) = (&with_withdrawn(decision), decision.now);
     let verdict = winner(view);
     match &decision.answer {
         Answer::Granted { claim, .. } if is_asked(view, *claim) => gathered(decision, *claim, rules),
@@ -77,13 +77,14 @@ pub fn check(decision: &Decision, rules: Rules) -> Result<(), Violation> {
     }
 }
 
-/// What the region knew, but for what it had asked a majority for and withdraws with this answer (S5).
-fn without_withdrawn(decision: &Decision) -> View {
+/// What the region knew, with what it had asked a majority for and withdraws with this answer withdrawn (S5).
+fn with_withdrawn(decision: &Decision) -> View {
     let mut view = decision.before.clone();
     let released = |claim| {
         decision.after.attempts.iter().any(|after| after.claim == claim && after.phase == Phase::Released)
     };
-    view.attempts.retain(|attempt| attempt.phase != Phase::Asked || !released(attempt.claim));
+    let withdrawn = view.attempts.iter_mut().filter(|a| a.phase == Phase::Asked && released(a.claim));
+    withdrawn.for_each(|attempt| attempt.phase = Phase::Released);
     view
 }
 

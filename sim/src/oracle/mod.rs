@@ -137,6 +137,11 @@ impl Oracle {
         Ok(Receipt { region, key, lsn: lsn_after, needs, durable: decision.durable })
     }
 
+    /// Up to where a region's log must be durable before it may tell `view` of this key, at least.
+    pub fn needs(&mut self, region: Region, key: Key, view: &View) -> Lsn {
+        self.sight(region, key).needs_lsn_of(view)
+    }
+
     /// The answer to a decision leaves for its caller. INV-8: "Nothing acknowledged, served or sent
     /// before its durability."
     pub fn told(&mut self, receipt: Receipt, at_us: u64, written: Lsn, synced: Lsn) -> Result<(), Violation> {

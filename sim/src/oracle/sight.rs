@@ -104,6 +104,12 @@ impl Sight {
         self.glimpses.iter().map(|g| g.low).max().unwrap_or(0)
     }
 
+    /// The same for what is told of it in `view`.
+    pub fn needs_lsn_of(&self, view: &View) -> Lsn {
+        let told = self.glimpses.iter().filter(|glimpse| covers(view, &glimpse.part));
+        told.map(|glimpse| glimpse.low).max().unwrap_or(0)
+    }
+
     /// Takes in one look; what cannot be explained is a violation.
     pub fn look(&mut self, look: &Look<'_>, max_drift: Millis) -> Result<(), Violation> {
         if *look.view != self.expected {

@@ -50,6 +50,9 @@ pub mod clause {
     pub const INV_5: &str = "Two regions both grant a key only when neither's claim had been delivered to \
                              the other, or by takeover; each loser that completed is listed by CONFLICTS \
                              exactly once, alike in every region.";
+    /// Who counts.
+    pub const S5_VOICE: &str = "A wiped region neither grants nor acknowledges until it has fully synchronised with a \
+                                majority of regions, itself not counted; acknowledgements count within one epoch.";
     /// Exclusive grants.
     pub const INV_6: &str = "No two live quorum grants of a key (lease running), clocks within `max_drift`, FORGET \
                              excepted.";

@@ -172,6 +172,7 @@ impl World {
             Said::Holds { incarnation, epoch, lsn, durable } => {
                 self.overhear_holds((at, peer), (incarnation, epoch), lsn, durable)
             }
+            Said::Voice { key, view, step } => self.check_voice((at, peer), &key, &view, step),
             Said::Compares => {
                 self.figures.bytes_compared += bytes.len() as u64;
                 Ok(())

@@ -32,6 +32,8 @@ pub(super) struct Watch {
     step: usize,
     /// Its data began empty, and nobody can have made it whole since.
     lacks: bool,
+    /// This life began so.
+    blank: bool,
     /// Records that comparisons had brought it by its last tick.
     repaired: u64,
     /// When it last changed a part that is old enough to be compared, virtual microseconds.
@@ -44,6 +46,7 @@ impl Watch {
     /// A life begins; `empty`: without any data.
     pub(super) fn begin(&mut self, now_us: u64, step: usize, empty: bool) {
         self.lacks |= empty;
+        self.blank = empty;
         (self.started_us, self.step) = (Some(now_us), step);
         (self.repaired, self.touched_us) = (0, None);
         self.listed.clear();
@@ -140,6 +143,44 @@ impl World {
         ];
         let violation = self.violation("S4.1", clause::S4_1, &[at], story);
         Err(Violation { key: Some(key), ..violation })
+    }
+
+    /// S5: whoever counts in a majority holds what it says durably, and knows what was decided before.
+    pub(super) fn check_voice(
+        &mut self,
+        (at, peer): (usize, usize),
+        name: &[u8],
+        told: &View,
+        step: usize,
+    ) -> Result<(), Violation> {
+        let Some(key) = self.scenario.keys.iter().position(|key| key.as_bytes() == name) else {
+            return Ok(());
+        };
+        self.look(at, key)?;
+        let site = &self.sites[at];
+        let needs = self.oracle.needs(site.region(), key, told);
+        let Some(replica) = &site.replica else { return Ok(()) };
+        let regions = self.scenario.members(site.step);
+        let majority = regions.regions().count() / 2 + 1;
+        let peers = replica.node().peers(replica.store()).len();
+        let heard = peers - replica.unheard().len();
+        let stepped = regions.regions().filter(|other| self.sites[*other].step >= site.step).count();
+        let (invariant, text, why) = if needs > site.synced {
+            let why =
+                format!("that stands in its log up to {needs}, which the disk has up to {}", site.synced);
+            ("INV-8", clause::INV_8, why)
+        } else if site.watch.blank && site.watch.step == site.step && heard < majority.min(peers) {
+            let why = format!("its data began empty and it has heard {heard} of the others in this life");
+            ("S5", clause::S5_VOICE, why)
+        } else if step > 0 && step == site.step && stepped < majority {
+            let why =
+                format!("of {} regions {stepped} have made step {}", regions.regions().count(), site.step);
+            ("S5", clause::S5_VOICE, why)
+        } else {
+            return Ok(());
+        };
+        let story = [format!("r{} told r{} that it holds what is proposed", at + 1, peer + 1), why];
+        Err(Violation { key: Some(key), ..self.violation(invariant, text, &[at], story) })
     }
 
     /// S6, S7: who may not grant yet.

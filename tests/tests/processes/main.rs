@@ -13,6 +13,7 @@ mod hostile;
 mod links;
 mod memory;
 mod power;
+mod quorum;
 mod reload;
 mod repair;
 mod socket;
