@@ -13,7 +13,10 @@ use crate::workload::{Claimant, Course, Job, Payload, Then};
 /// All jobs and incidents, by when they begin.
 pub fn events(schedule: &Schedule) -> Vec<String> {
     let jobs = schedule.jobs.iter().map(|job| (job.at_us, job_words(job, &schedule.scenario)));
-    let incidents = schedule.incidents.iter().map(|incident| (incident.at_us(), incident_words(incident)));
+    let incidents = schedule
+        .incidents
+        .iter()
+        .map(|incident| (incident.at_us(), incident_words(incident, &schedule.scenario)));
     let mut events: Vec<(u64, String)> = jobs.chain(incidents).collect();
     events.sort();
     events.into_iter().map(|(at_us, words)| format!("{:>9} {words}", seconds(at_us))).collect()
@@ -23,10 +26,7 @@ pub fn events(schedule: &Schedule) -> Vec<String> {
 pub fn shape(scenario: &Scenario) -> String {
     let weather = scenario.weather;
     let mut words = vec![format!("{} regions", scenario.sites())];
-    words.push(match scenario.distances_us {
-        Some((near_us, far_us)) => format!("links of {} to {}", duration(near_us), duration(far_us)),
-        None => format!("links of {}", duration(weather.delay_us)),
-    });
+    words.push(links_words(scenario));
     if weather.spread == Spread::Heavy {
         words.push("now and then much slower".to_owned());
     }
@@ -37,16 +37,59 @@ pub fn shape(scenario: &Scenario) -> String {
         words.push(format!("{} bytes/s", rate.bytes_per_s));
     }
     if let Some((a, b)) = scenario.severed {
-        words.push(format!("{} and {} never linked", name(a), name(b)));
+        words.push(format!("{} and {} never linked", scenario.name(a), scenario.name(b)));
     }
     words.push(format!("max_drift {} ms", scenario.max_drift_ms));
-    let healed = scenario.core.map_or_else(|| "all".to_owned(), |core| format!("only {}", group(core)));
+    let healed =
+        scenario.core.map_or_else(|| "all".to_owned(), |core| format!("only {}", group(core, scenario)));
     words.push(format!("{healed} healed at {}", seconds(scenario.storm_us)));
     words.join(", ")
 }
 
+/// How long the links are: those with a delay of their own first, then all others, if there are any.
+fn links_words(scenario: &Scenario) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let of = |from: usize, to: usize| {
+        let own = scenario.links.iter().find(|link| (link.from, link.to) == (from, to))?;
+        Some(own.weather.delay_us)
+    };
+    let pairs = (0..scenario.sites()).flat_map(|a| (a + 1..scenario.sites()).map(move |b| (a, b)));
+    let mut others = false;
+    for (a, b) in pairs {
+        let [there, back] = [of(a, b), of(b, a)];
+        others |= there.is_none() || back.is_none();
+        let (one, other) = (scenario.name(a), scenario.name(b));
+        match (there, back) {
+            (Some(there), Some(back)) if there == back => {
+                words.push(format!("{one}-{other} {}", duration(there)));
+            }
+            (there, back) => {
+                words.extend(there.map(|us| format!("{one}>{other} {}", duration(us))));
+                words.extend(back.map(|us| format!("{other}>{one} {}", duration(us))));
+            }
+        }
+    }
+    let more = words.len().saturating_sub(LINKS_SHOWN_MAX);
+    words.truncate(LINKS_SHOWN_MAX);
+    if more > 0 {
+        words.push(format!("{more} more"));
+    }
+    let rest = match scenario.distances_us {
+        Some((near_us, far_us)) => format!("{} to {}", duration(near_us), duration(far_us)),
+        None => duration(scenario.weather.delay_us),
+    };
+    match (words.is_empty(), others) {
+        (true, _) => format!("links of {rest}"),
+        (false, true) => format!("links {}, others of {rest}", words.join(", ")),
+        (false, false) => format!("links {}", words.join(", ")),
+    }
+}
+
+/// Links with a delay of their own that are listed.
+const LINKS_SHOWN_MAX: usize = 6;
+
 fn job_words(job: &Job, scenario: &Scenario) -> String {
-    let (region, key) = (name(job.home), &scenario.keys[job.key]);
+    let (region, key) = (scenario.name(job.home), &scenario.keys[job.key]);
     let mut words = match &job.course {
         Course::Get => format!("a service beside {region} looks at {key}"),
         Course::Forget => format!("a service beside {region} has {key} forgotten"),
@@ -80,19 +123,20 @@ fn then_words(then: Then) -> String {
     }
 }
 
-fn incident_words(incident: &Incident) -> String {
+fn incident_words(incident: &Incident, scenario: &Scenario) -> String {
     let began_us = incident.at_us();
     let words = incident.faults.iter().map(|(at_us, fault)| {
         let after =
             if *at_us > began_us { format!("after {} ", duration(at_us - began_us)) } else { String::new() };
-        after + &fault_words(fault)
+        after + &fault_words(fault, scenario)
     });
     words.collect::<Vec<_>>().join("; ")
 }
 
-fn fault_words(fault: &Fault) -> String {
+fn fault_words(fault: &Fault, scenario: &Scenario) -> String {
+    let name = |at: usize| scenario.name(at);
     match *fault {
-        Fault::Cut(pattern, _) => format!("cut: {}", shape_words(pattern.shape)),
+        Fault::Cut(pattern, _) => format!("cut: {}", shape_words(pattern.shape, scenario)),
         Fault::Mend(_) => "mended".to_owned(),
         Fault::Reload(at) => format!("{} takes up its next membership", name(at)),
         Fault::Reset(a, b) => format!("the session of {} and {} breaks", name(a), name(b)),
@@ -130,7 +174,8 @@ fn step_words(step: Step) -> String {
     words.to_owned()
 }
 
-fn shape_words(shape: Shape) -> String {
+fn shape_words(shape: Shape, scenario: &Scenario) -> String {
+    let group = |regions| group(regions, scenario);
     match shape {
         Shape::Between(ones, others) => format!("{} | {}", group(ones), group(others)),
         Shape::OneWay(ones, others) => format!("from {} to {}", group(ones), group(others)),
@@ -139,12 +184,8 @@ fn shape_words(shape: Shape) -> String {
     }
 }
 
-fn group(group: Group) -> String {
-    group.regions().map(name).collect::<Vec<_>>().join(" ")
-}
-
-fn name(region: usize) -> String {
-    format!("r{}", region + 1)
+fn group(group: Group, scenario: &Scenario) -> String {
+    group.regions().map(|at| scenario.name(at)).collect::<Vec<_>>().join(" ")
 }
 
 fn seconds(us: u64) -> String {
@@ -172,5 +213,19 @@ mod tests {
             assert!(lines.iter().all(|line| line.contains(" s ") && !line.contains('\n')), "{lines:?}");
             assert!(shape(&schedule.scenario).contains("regions"));
         }
+    }
+
+    #[test]
+    fn links_of_their_own_are_named_and_not_the_delay_that_none_has() {
+        let plan = |more: &str| {
+            let regions = "region = [{ name = \"eu\" }, { name = \"us\" }]\n[links]\ndelay = \"20ms\"\n";
+            crate::file::parse("links", &(regions.to_owned() + more)).expect("a scenario").schedule(1)
+        };
+        let words = |more| shape(&plan(more).scenario);
+        assert!(words("").contains("links of 20 ms"), "{}", words(""));
+        let both = "[[link]]\nbetween = [\"eu\", \"us\"]\ndelay = \"35ms\"\n";
+        assert!(words(both).contains("links eu-us 35 ms,"), "{}", words(both));
+        let one = "[[link]]\nfrom = \"us\"\nto = \"eu\"\ndelay = \"35ms\"\n";
+        assert!(words(one).contains("links us>eu 35 ms, others of 20 ms"), "{}", words(one));
     }
 }

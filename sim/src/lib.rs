@@ -23,6 +23,7 @@ pub mod limits;
 pub mod link;
 pub mod measure;
 pub mod membership;
+pub mod naming;
 pub mod network;
 pub mod oracle;
 pub mod pattern;

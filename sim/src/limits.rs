@@ -45,6 +45,8 @@ pub const EXHAUSTIVE_STATES: u64 = 10_000_000;
 pub const EXHAUSTIVE_SECONDS: u64 = 3_600;
 /// Threads a swarm may use.
 pub const JOBS_MAX: usize = 256;
+/// Seeds that missed an expectation and are named.
+pub const SEEDS_NAMED_MAX: usize = 20;
 /// Failing seeds that a swarm describes in full.
 pub const FAILURES_SHOWN_MAX: usize = 3;
 /// What a disk writes as one, in bytes; a power loss can still tear it.

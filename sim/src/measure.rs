@@ -98,7 +98,7 @@ impl Summary {
                     runs.iter().zip(weights).map(|(run, weight)| of(run) * f64::from(*weight)).sum::<f64>()
                 };
                 let whole = sum(whole);
-                if whole == 0.0 { 0.0 } else { sum(part) / whole * times }
+                Some(if whole == 0.0 { 0.0 } else { sum(part) / whole * times })
             });
             if estimate.high > 0.0 {
                 return estimate;
@@ -149,7 +149,7 @@ impl Spread {
                     below += u64::from(weights[*run]);
                     below >= wanted
                 });
-                found.map_or(0.0, |(value, _)| *value as f64)
+                found.filter(|_| all > 0).map(|(value, _)| *value as f64)
             })
         };
         Some(Self { p50: percentile(500), p99: percentile(990), max })
@@ -173,9 +173,14 @@ impl Resamples {
         Self(all)
     }
 
-    fn estimate(&self, of: impl Fn(&[u32]) -> f64) -> Estimate {
-        let value = of(&self.0[0]);
-        let mut drawn: Vec<f64> = self.0[1..].iter().map(|weights| of(weights)).collect();
+    /// A drawing that has no value, since it has none of the runs that had some, says nothing: it counts for nothing, and
+    /// not for 0.
+    fn estimate(&self, of: impl Fn(&[u32]) -> Option<f64>) -> Estimate {
+        let value = of(&self.0[0]).unwrap_or_default();
+        let mut drawn: Vec<f64> = self.0[1..].iter().filter_map(|weights| of(weights)).collect();
+        if drawn.is_empty() {
+            return Estimate { value, low: value, high: value };
+        }
         drawn.sort_by(f64::total_cmp);
         let out = drawn.len() * TAIL_PER_MILLE / 1_000;
         let (low, high) = (drawn[out], drawn[drawn.len() - 1 - out]);
@@ -231,5 +236,16 @@ mod tests {
         );
         assert_eq!((summary.runs_with_duplicates, summary.duplicates), (1, 8));
         assert_eq!(summary.window_ms.map(|window| window.max), Some(700));
+    }
+
+    /// Of 200 runs three had anything to agree upon, each after about 300 ms; the table said `p50 300 [0..310]`, as if
+    /// agreement had sometimes taken no time.
+    #[test]
+    fn drawings_without_any_value_do_not_count_as_nothing() {
+        let quiet = Samples { converged_ms: Vec::new(), ..run(&[10], &[]) };
+        let mut runs = vec![quiet; 197];
+        runs.extend([290, 300, 310].map(|ms| Samples { converged_ms: vec![ms], ..run(&[10], &[]) }));
+        let p50 = Summary::of(&runs).convergence_ms.expect("three of them").p50;
+        assert_eq!((p50.low, p50.value, p50.high), (290.0, 300.0, 310.0));
     }
 }

@@ -157,6 +157,17 @@ impl Pattern {
         }
     }
 
+    /// The same between all regions but one.
+    #[must_use]
+    pub const fn without(self, region: usize) -> Self {
+        let shape = match self.shape {
+            Shape::Between(ones, others) => Shape::Between(ones.without(region), others.without(region)),
+            Shape::OneWay(ones, others) => Shape::OneWay(ones.without(region), others.without(region)),
+            shape @ (Shape::Ring(_) | Shape::Everywhere) => shape,
+        };
+        Self { shape, ..self }
+    }
+
     /// Whether nothing passes from one region to another, of so many, that long after the pattern began.
     pub const fn is_cut(&self, regions: usize, (from, to): (usize, usize), since_us: u64) -> bool {
         let lets_go = match since_us.checked_div(self.flap_us) {

@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::goals::Goals;
+use crate::limits;
 use crate::measure::Samples;
+use crate::naming;
 use crate::oracle::violation::Violation;
 use crate::story::Record;
 use crate::world::Figures;
@@ -32,6 +34,11 @@ pub mod exit {
     pub const USAGE: u8 = 64;
     /// The simulator or the replica panicked, or a file could not be written.
     pub const INTERNAL: u8 = 70;
+}
+
+/// The exit code of several failures, if there are any.
+pub fn worst(codes: &[u8]) -> Option<u8> {
+    [exit::SAFETY, exit::INTERNAL, exit::LIVENESS].into_iter().find(|code| codes.contains(code))
 }
 
 /// How a run ended.
@@ -109,6 +116,8 @@ pub struct RunReport {
     pub samples: Option<Samples>,
     /// The keys' names, for reports.
     pub keys: Vec<String>,
+    /// The regions' names, where they have any.
+    pub regions: Vec<String>,
     /// The trace's text, where it was kept.
     pub text: Option<String>,
     /// What happened, where it was recorded.
@@ -121,8 +130,8 @@ struct ViolationJson<'a> {
     clause: &'a str,
     key: Option<&'a str>,
     at_us: u64,
-    regions: &'a [u16],
-    story: &'a [String],
+    regions: Vec<String>,
+    story: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -156,8 +165,18 @@ impl RunReport {
         let planted = self.canary.map_or_else(String::new, |bug| format!(" --canary {bug}"));
         match &self.file {
             None => format!("onced-sim explain --seed {}{planted}", self.seed),
-            Some(file) => format!("onced-sim run {file} --seed {}{planted} --report DIR", self.seed),
+            Some(file) => format!("onced-sim explain {file} --seed {}{planted}", self.seed),
         }
+    }
+
+    /// What the oracle says, with the regions' names.
+    pub fn story_of(&self, violation: &Violation) -> Vec<String> {
+        violation.story.iter().map(|line| naming::named(line, &self.regions)).collect()
+    }
+
+    fn regions_of(&self, violation: &Violation) -> Vec<String> {
+        let index = |region: &u16| usize::from(*region).saturating_sub(1);
+        violation.regions.iter().map(|region| naming::region(&self.regions, index(region))).collect()
     }
 
     /// As one JSON object.
@@ -167,8 +186,8 @@ impl RunReport {
             clause: v.clause,
             key: v.key.and_then(|key| self.keys.get(key)).map(String::as_str),
             at_us: v.at_us,
-            regions: &v.regions,
-            story: &v.story,
+            regions: self.regions_of(v),
+            story: self.story_of(v),
         });
         let panic = self.verdict.panic();
         let json = RunJson {
@@ -222,8 +241,13 @@ impl RunReport {
             Verdict::Pass => {}
             Verdict::Safety(violation) | Verdict::Liveness(violation) => {
                 let name = violation.key.and_then(|key| self.keys.get(key));
-                let _ = writeln!(text, "{violation}");
-                let _ = writeln!(text, "  key {}", name.map_or("-", String::as_str));
+                let Violation { invariant, clause, at_us, .. } = violation;
+                let _ = writeln!(text, "{invariant} broken at {:.6} s: \"{clause}\"", *at_us as f64 / 1e6);
+                let regions = self.regions_of(violation).join(", ");
+                let _ = writeln!(text, "  key {}, regions {regions}", name.map_or("-", String::as_str));
+                self.story_of(violation).iter().for_each(|line| {
+                    let _ = writeln!(text, "  {line}");
+                });
                 let _ = writeln!(text, "  explain: {}", self.explain_command());
             }
             Verdict::Panic(message) => {
@@ -253,6 +277,8 @@ pub struct SwarmReport {
     pub goals: Goals,
     /// Runs that failed, by seed.
     pub failures: Vec<RunReport>,
+    /// Seeds of runs that kept every rule and missed what their scenario expects.
+    pub missed: Vec<u64>,
 }
 
 #[derive(Serialize)]
@@ -268,10 +294,16 @@ struct SwarmJson<'a> {
     goals_reached: Vec<&'static str>,
     goals_missing: Vec<&'static str>,
     failures: Vec<serde_json::Value>,
+    missed_seeds: &'a [u64],
     exit_code: u8,
 }
 
 impl SwarmReport {
+    /// Seeds that broke nothing and missed nothing.
+    pub const fn passed(&self) -> u64 {
+        self.seeds - self.failures.len() as u64 - self.missed.len() as u64
+    }
+
     /// Seeds a second of real time.
     pub fn seeds_per_second(&self) -> f64 {
         self.seeds as f64 * 1000.0 / self.elapsed_ms.max(1) as f64
@@ -288,9 +320,7 @@ impl SwarmReport {
     /// The exit code of the worst failure alone.
     pub fn worst_failure(&self) -> u8 {
         let codes: Vec<u8> = self.failures.iter().map(|failure| failure.verdict.exit_code()).collect();
-        let worst =
-            [exit::SAFETY, exit::INTERNAL, exit::LIVENESS].into_iter().find(|code| codes.contains(code));
-        worst.unwrap_or(exit::PASS)
+        worst(&codes).unwrap_or(exit::PASS)
     }
 
     /// As one JSON object.
@@ -302,7 +332,7 @@ impl SwarmReport {
         let json = SwarmJson {
             start: self.start,
             seeds: self.seeds,
-            passed: self.seeds - self.failures.len() as u64,
+            passed: self.passed(),
             twice: self.twice,
             jobs: self.jobs,
             elapsed_ms: self.elapsed_ms,
@@ -311,6 +341,7 @@ impl SwarmReport {
             goals_reached: self.goals.reached(),
             goals_missing: self.goals.missing(),
             failures: failures.collect(),
+            missed_seeds: &self.missed,
             exit_code: self.exit_code(),
         };
         serde_json::to_string(&json).expect("strings and numbers always serialise")
@@ -335,20 +366,31 @@ impl SwarmReport {
     /// The same without the goals, which a scenario file sets itself.
     pub fn human_of_file(&self) -> String {
         let mut text = String::new();
-        for failure in self.failures.iter().take(crate::limits::FAILURES_SHOWN_MAX) {
+        for failure in self.failures.iter().take(limits::FAILURES_SHOWN_MAX) {
             text.push_str(&failure.human());
         }
-        let failed = self.failures.len() as u64;
         let _ = writeln!(
             text,
             "{} of {} seeds passed ({} run twice, same trace), {:.1} s, {:.0} seeds/s on {} threads",
-            self.seeds - failed,
+            self.passed(),
             self.seeds,
             self.twice,
             self.elapsed_ms as f64 / 1000.0,
             self.seeds_per_second(),
             self.jobs
         );
+        if !self.missed.is_empty() {
+            let seeds: Vec<String> =
+                self.missed.iter().take(limits::SEEDS_NAMED_MAX).map(u64::to_string).collect();
+            let more = self.missed.len() - seeds.len();
+            let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let _ = writeln!(
+                text,
+                "{} of them kept every rule and missed an expectation: seeds {}{rest}",
+                self.missed.len(),
+                seeds.join(", ")
+            );
+        }
         let answers: Vec<String> = self.statuses.iter().map(|(word, n)| format!("{word} {n}")).collect();
         let _ = writeln!(text, "answers: {}", answers.join(", "));
         text
@@ -374,6 +416,7 @@ mod tests {
             figures: Figures::default(),
             samples: None,
             keys: vec!["pay:1".to_owned()],
+            regions: vec!["eu".to_owned()],
             text: None,
             story: None,
         }

@@ -41,6 +41,7 @@ impl RunReport {
             figures: Figures::default(),
             samples: None,
             keys: Vec::new(),
+            regions: Vec::new(),
             text: None,
             story: None,
         }
@@ -99,6 +100,7 @@ pub fn run_recorded(schedule: Schedule, options: Options, recorder: &Recorder) -
         figures: world.figures,
         samples: world.samples.take(),
         keys: world.keys().to_vec(),
+        regions: world.regions().to_vec(),
         text: world.trace.text().map(str::to_owned),
         ..RunReport::empty(seed, options)
     }

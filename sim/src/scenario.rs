@@ -10,6 +10,7 @@ use crdt::policy::Level;
 
 use crate::habits::{Demand, Habits};
 use crate::membership::{self, Step};
+use crate::naming;
 use crate::network::{Rate, Spread, Weather};
 use crate::pattern::{Group, Pattern, Shape, Spell};
 use crate::random::{Dice, HEAVY_TIMES_MAX, Stream};
@@ -75,6 +76,8 @@ pub struct Scenario {
     pub seed: u64,
     /// How many regions there are at first; their ids are 1, 2, ...
     pub regions: usize,
+    /// What people call them and the newcomers; `r1`, `r2`, … where there are none.
+    pub names: Vec<String>,
     /// The keys, of which several belong to each namespace.
     pub keys: Vec<String>,
     /// Which namespace each key belongs to.
@@ -159,6 +162,7 @@ impl Scenario {
         let mut scenario = Self {
             seed,
             regions,
+            names: Vec::new(),
             keys,
             namespace_of,
             namespaces,
@@ -216,6 +220,7 @@ impl Scenario {
         Self {
             seed,
             regions,
+            names: Vec::new(),
             keys,
             namespace_of,
             namespaces,
@@ -356,6 +361,11 @@ impl Scenario {
             }
         }
         self
+    }
+
+    /// What people call a region.
+    pub fn name(&self, region: usize) -> String {
+        naming::region(&self.names, region)
     }
 
     /// Regions that ever are.

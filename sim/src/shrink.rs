@@ -213,27 +213,43 @@ const PLAINER: [Simplify; 10] = [
     },
 ];
 
-/// The same without the last region, if nothing is said of that.
+/// The same without the last region, if nothing is said of that but links.
 fn without_last_region(schedule: &Schedule) -> Option<Schedule> {
     let scenario = &schedule.scenario;
-    if scenario.regions <= 2
-        || scenario.newcomers > 0
-        || !scenario.steps.is_empty()
-        || scenario.severed.is_some()
-        || scenario.core.is_some()
-        || !scenario.links.is_empty()
-    {
+    let fixed = !scenario.steps.is_empty() || scenario.severed.is_some() || scenario.core.is_some();
+    if scenario.sites() <= 2 || fixed {
         return None;
     }
-    let last = scenario.regions - 1;
+    let last = scenario.sites() - 1;
     let at_last = schedule.jobs.iter().any(|job| job.home == last);
     let named =
         schedule.incidents.iter().flat_map(|incident| &incident.faults).any(|(_, fault)| names(fault, last));
     (!at_last && !named).then(|| {
         let mut fewer = schedule.clone();
-        fewer.scenario.regions = last;
+        let scenario = &mut fewer.scenario;
+        if scenario.newcomers > 0 {
+            // Nobody adds it any more: it would stand there for ever as one that is not there yet.
+            scenario.newcomers -= 1;
+        } else {
+            scenario.regions -= 1;
+        }
+        scenario.links.retain(|link| link.from != last && link.to != last);
+        scenario.names.truncate(last);
+        without_in_patterns(&mut fewer.incidents, last);
         fewer
     })
+}
+
+/// Takes a region, the last, out of all patterns; what cuts nothing then goes.
+fn without_in_patterns(incidents: &mut Vec<Incident>, region: usize) {
+    for incident in incidents.iter_mut() {
+        incident.faults.retain_mut(|(_, fault)| {
+            let (Fault::Cut(pattern, _) | Fault::Mend(pattern)) = fault else { return true };
+            *pattern = pattern.without(region);
+            pattern.links(region).next().is_some()
+        });
+    }
+    incidents.retain(|incident| !incident.faults.is_empty());
 }
 
 /// Whether a fault is of that region in particular.

@@ -58,6 +58,13 @@ fn a_missed_expectation_is_named_with_limit_and_measure_and_exits_with_3() {
     let (code, out, _) = onced_sim(&["swarm", path, "--seeds", "2"]);
     assert_eq!(code, 3, "{out}");
     assert!(out.contains("seed 1:  MISSED answers_min.GRANTED"), "{out}");
+    assert!(out.starts_with("0 of 2 seeds passed"), "{out}");
+    assert!(out.contains("2 of them kept every rule and missed an expectation: seeds 0, 1\n"), "{out}");
+    assert!(out.contains(&format!("onced-sim run {path} --seed 0;")), "{out}");
+    let (code, out, _) = onced_sim(&["measure", path, "--seeds", "2"]);
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("MISSED answers_min.GRANTED (at least 2) in 2 of 2 runs: seeds 0, 1;"), "{out}");
+    assert!(out.contains("MISSED reached.takeover: no run came there"), "{out}");
     let (code, out, _) = onced_sim(&["run", path, "--json"]);
     let report: serde_json::Value = serde_json::from_str(&out).expect("one JSON object");
     assert_eq!((code, report["expectations"][0]["held"].as_bool()), (3, Some(false)), "{out}");
@@ -91,4 +98,79 @@ fn a_printed_schedule_runs_to_the_same_trace() {
     let (_, drawn, _) = onced_sim(&["run", "--seed", "7"]);
     assert_eq!((code, trace(&out)), (0, trace(&drawn)));
     assert!(trace(&out).is_some(), "{out}");
+}
+
+#[test]
+fn runs_of_files_are_explained_and_compared_as_seeds_are() {
+    let path = file("tiny.toml", TINY);
+    let path = path.to_str().expect("UTF-8");
+    let (code, out, _) = onced_sim(&["explain", path, "--seed", "2"]);
+    assert_eq!(code, 0, "{out}");
+    assert!(
+        out.contains("seed 2 passed") && out.contains(&format!("onced-sim run {path} --seed 2")),
+        "{out}"
+    );
+    let (code, out, _) = onced_sim(&["diff", path]);
+    assert_eq!((code, out.as_str()), (0, "the runs are alike\n"));
+    let (code, out, _) = onced_sim(&["diff", path, "--with-seed", "1"]);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("eu") && !out.contains("r1"), "regions go by their names: {out}");
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("tiny");
+    let folder = folder.to_str().expect("UTF-8");
+    let (code, _, err) = onced_sim(&["run", path, "--report", folder, "--key", "nope"]);
+    assert_eq!(code, 64, "a key that is not there is the command line's fault: {err}");
+    let (code, _, err) = onced_sim(&["run", path, "--report", folder]);
+    assert_eq!(code, 0, "{err}");
+    let json = std::fs::read_to_string(format!("{folder}/report.json")).expect("just written");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["regions"], serde_json::json!(["eu", "us"]));
+}
+
+/// A power loss within a longer crash brought the region back when the power was back, long before whoever had stopped
+/// the process had started it again.
+#[test]
+fn a_region_that_is_held_down_twice_starts_when_both_are_over() {
+    let downs = [
+        "{ at = \"1s\", crash = \"eu\", down = \"3s\" }, { at = \"2s\", power_loss = \"eu\", down = \"200ms\" }",
+        "{ at = \"1s\", power_loss = \"eu\", down = \"200ms\" }, { at = \"1.1s\", crash = \"eu\", down = \"2.9s\" }",
+    ];
+    for event in downs {
+        let plan = sim::file::parse("overlap", &format!("event = [{event}]\n{TINY}")).expect("a scenario");
+        let options = sim::run::Options { keep_trace: true, ..Default::default() };
+        let report = sim::run::run_schedule(plan.schedule(1), options);
+        assert_eq!(report.verdict, sim::report::Verdict::Pass);
+        let trace = report.text.expect("it was kept");
+        let starts = trace.lines().filter(|line| line.contains(" start [0, "));
+        let starts: Vec<f64> = starts
+            .map(|line| line.split_whitespace().next().and_then(|at| at.parse().ok()).expect("a time"))
+            .collect();
+        assert_eq!(starts.len(), 2, "{event}: {starts:?}");
+        assert!(starts[1] >= 4.0, "{event}: {starts:?}");
+    }
+}
+
+/// The first example of the manual asked ten keys for 24 h: all were settled within a second, and the partition showed
+/// nothing.
+#[test]
+fn every_example_of_the_manual_runs_and_shows_something() {
+    let manual = include_str!("../SCENARIOS.md");
+    let examples: Vec<&str> =
+        manual.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(examples.len() >= 3, "{}", examples.len());
+    for example in examples {
+        let plan =
+            sim::file::parse("SCENARIOS.md", example).unwrap_or_else(|error| panic!("{error}\n{example}"));
+        let mut goals = sim::goals::Goals::default();
+        for seed in [1, 2, 3] {
+            let report = sim::run::run_schedule(plan.schedule(seed), sim::run::Options::default());
+            assert_eq!(report.verdict, sim::report::Verdict::Pass, "seed {seed} of\n{example}");
+            goals.join(report.goals);
+            let outcomes = plan.expect.judge(&report, false);
+            assert!(!outcomes.is_empty(), "it says what to look at:\n{example}");
+            let missed: Vec<_> = outcomes.iter().filter(|outcome| !outcome.held).collect();
+            assert!(missed.is_empty(), "seed {seed}: {missed:?}\n{example}");
+        }
+        let moments = plan.expect.judge_moments(goals);
+        assert!(!moments.is_empty() && moments.iter().all(|outcome| outcome.held), "{moments:?}\n{example}");
+    }
 }

@@ -159,7 +159,7 @@ fn the_command_line_writes_explains_and_compares() {
     assert!(read("report.html").contains("<title>pass - onced-sim seed 4</title>"));
     std::fs::remove_dir_all(&folder).expect("ours");
     let (code, _, said) = onced_sim(&["run", "--seed", "4", "--report", name, "--key", "no such key"]);
-    assert!(code == 70 && said.contains("has no such key"), "{said}");
+    assert!(code == 64 && said.contains("has no such key"), "{said}");
     let (code, out, _) = onced_sim(&["explain", "--seed", "4"]);
     assert!(code == 0 && out.contains("nothing to explain"), "{out}");
     let (code, out, _) = onced_sim(&["diff", "--seed", "4"]);

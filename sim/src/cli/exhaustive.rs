@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 use std::fmt::Write as _;
 
-use super::{chosen, jobs, say, usage};
+use super::{Threads, chosen, say, usage};
 use crate::exhaustive::{Ended, Event, Found, Layer, Search, Size, search};
 use crate::limits;
 use crate::oracle::violation::Violation;
@@ -51,9 +51,8 @@ pub(super) struct ExhaustiveArgs {
     /// Stops after so many seconds
     #[arg(long, default_value_t = limits::EXHAUSTIVE_SECONDS, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     seconds: u64,
-    /// Threads; by default one a core
-    #[arg(long)]
-    jobs: Option<usize>,
+    #[command(flatten)]
+    threads: Threads,
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -95,7 +94,7 @@ pub(super) fn command(args: &ExhaustiveArgs) -> u8 {
         events: args.events as usize,
         states_max: args.states,
         ms_max: args.seconds.saturating_mul(1000),
-        jobs: jobs(args.jobs),
+        jobs: args.threads.count(),
         canary,
     };
     let found = search(wanted, &Progress::counting("states", wanted.states_max, !args.json));

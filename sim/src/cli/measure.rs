@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clap::Args;
 use serde::Serialize;
 
-use super::{jobs, say};
-use crate::file::{self, Plan};
+use super::{Seeds, say};
+use crate::file::{self, Outcome, Plan};
+use crate::goals::Goals;
+use crate::limits;
 use crate::measure::{Estimate, Samples, Spread, Summary};
 use crate::progress::Progress;
-use crate::report::{RunReport, Verdict, exit};
+use crate::report::{RunReport, Verdict, exit, worst};
 use crate::run::Options;
 use crate::swarm::run_caught_schedule;
 
@@ -29,9 +31,10 @@ Figures: `value [low..high]`: the truth lies between in 95 of 100 cases, by draw
   bytes         of frames on one directed link
 
 Exit codes:
-  0   every run passed
+  0   every run passed, and kept what its scenario expects
   1   an invariant was broken
   2   a healed cluster did not converge in bounded virtual time
+  3   a run missed its scenario's [expect]
   64  the command line or a scenario was wrong
   70  a panic
 
@@ -45,18 +48,8 @@ pub(super) struct MeasureArgs {
     /// Scenario files, or names that `onced-sim scenarios` lists; each is a column
     #[arg(required = true, value_name = "SCENARIO")]
     scenarios: Vec<PathBuf>,
-    /// Runs of each scenario
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
-    seeds: u64,
-    /// The first seed
-    #[arg(long, default_value_t = 0)]
-    start: u64,
-    /// Threads; by default one a core
-    #[arg(long)]
-    jobs: Option<usize>,
-    /// One JSON array instead of text
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    runs: Seeds,
 }
 
 /// One scenario's runs.
@@ -64,6 +57,9 @@ struct Column {
     name: String,
     summary: Option<Summary>,
     failures: Vec<RunReport>,
+    /// What `[expect]` asks and a run missed, by seed; and what none of them reached.
+    missed: Vec<(u64, Outcome)>,
+    moments: Vec<Outcome>,
 }
 
 #[derive(Serialize)]
@@ -71,9 +67,21 @@ struct ColumnJson<'a> {
     scenario: &'a str,
     summary: Option<&'a Summary>,
     failed_seeds: Vec<u64>,
+    missed: Vec<MissJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct MissJson<'a> {
+    /// None for what no run reached.
+    seed: Option<u64>,
+    #[serde(flatten)]
+    outcome: &'a Outcome,
 }
 
 pub(super) fn command(args: &MeasureArgs) -> u8 {
+    if let Err(message) = args.runs.check() {
+        return super::usage(message);
+    }
     let mut plans = Vec::new();
     for path in &args.scenarios {
         match file::load(path) {
@@ -81,21 +89,22 @@ pub(super) fn command(args: &MeasureArgs) -> u8 {
             Err(error) => return super::usage(&error.to_string()),
         }
     }
-    let progress = Progress::new(args.seeds.saturating_mul(plans.len() as u64), !args.json);
-    let threads = jobs(args.jobs);
-    let run = |(name, plan): &(String, Plan)| column(name, plan, args, threads, &progress);
+    let progress = Progress::new(args.runs.seeds.saturating_mul(plans.len() as u64), !args.runs.json);
+    let run = |(name, plan): &(String, Plan)| column(name, plan, &args.runs, &progress);
     let columns: Vec<Column> = plans.iter().map(run).collect();
     progress.elapsed_ms();
-    say(&if args.json { json(&columns) } else { human(&columns) });
+    say(&if args.runs.json { json(&columns) } else { human(&columns) });
     let failures = columns.iter().flat_map(|column| &column.failures);
-    failures.map(|failure| failure.verdict.exit_code()).max().unwrap_or(exit::PASS)
+    let codes: Vec<u8> = failures.map(|failure| failure.verdict.exit_code()).collect();
+    let missed = columns.iter().any(|column| !column.missed.is_empty() || !column.moments.is_empty());
+    worst(&codes).unwrap_or(if missed { exit::EXPECTATION } else { exit::PASS })
 }
 
-fn column(name: &str, plan: &Plan, args: &MeasureArgs, threads: usize, progress: &Progress) -> Column {
+fn column(name: &str, plan: &Plan, args: &Seeds, progress: &Progress) -> Column {
     let next = AtomicU64::new(0);
     let done: Mutex<Vec<RunReport>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 0..args.threads.count() {
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
@@ -116,9 +125,54 @@ fn column(name: &str, plan: &Plan, args: &MeasureArgs, threads: usize, progress:
     reports.sort_by_key(|report| report.seed);
     let (passed, failures): (Vec<_>, Vec<_>) =
         reports.into_iter().partition(|report| report.verdict == Verdict::Pass);
+    let (mut missed, mut goals) = (Vec::new(), Goals::default());
+    for report in &passed {
+        goals.join(report.goals);
+        let judged = plan.expect.judge(report, false).into_iter().filter(|outcome| !outcome.held);
+        missed.extend(judged.map(|outcome| (report.seed, outcome)));
+    }
+    let mut moments = plan.expect.judge_moments(goals);
+    moments.retain(|outcome| !outcome.held && !passed.is_empty());
     let samples: Vec<Samples> = passed.into_iter().filter_map(|report| report.samples).collect();
     let summary = (!samples.is_empty()).then(|| Summary::of(&samples));
-    Column { name: name.to_owned(), summary, failures }
+    Column { name: name.to_owned(), summary, failures, missed, moments }
+}
+
+impl Column {
+    fn misses(&self) -> impl Iterator<Item = MissJson<'_>> {
+        let of_runs = self.missed.iter().map(|(seed, outcome)| MissJson { seed: Some(*seed), outcome });
+        of_runs.chain(self.moments.iter().map(|outcome| MissJson { seed: None, outcome }))
+    }
+
+    /// Which expectations were missed, by how many of the runs.
+    fn misses_words(&self) -> String {
+        let (mut text, runs) = (String::new(), self.summary.as_ref().map_or(0, |summary| summary.runs));
+        let mut names: Vec<&str> = self.missed.iter().map(|(_, outcome)| outcome.name.as_str()).collect();
+        names.dedup();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            let of = || self.missed.iter().filter(|(_, outcome)| outcome.name == name);
+            let seeds: Vec<String> =
+                of().take(limits::SEEDS_NAMED_MAX).map(|(seed, _)| seed.to_string()).collect();
+            let Some((seed, outcome)) = of().next() else { continue };
+            let _ = writeln!(
+                text,
+                "{}: MISSED {name} ({}) in {} of {runs} runs: seeds {}{}; the first measured {}",
+                self.name,
+                outcome.limit,
+                of().count(),
+                seeds.join(", "),
+                if of().count() > seeds.len() { ", …" } else { "" },
+                outcome.measured
+            );
+            text += &super::scenario::how_to_look(&self.name, *seed);
+        }
+        for outcome in &self.moments {
+            let _ = writeln!(text, "{}: MISSED {}: no run came there", self.name, outcome.name);
+        }
+        text
+    }
 }
 
 fn json(columns: &[Column]) -> String {
@@ -128,6 +182,7 @@ fn json(columns: &[Column]) -> String {
             scenario: &column.name,
             summary: column.summary.as_ref(),
             failed_seeds: column.failures.iter().map(|failure| failure.seed).collect(),
+            missed: column.misses().collect(),
         })
         .collect();
     serde_json::to_string(&json).expect("strings and numbers always serialise") + "\n"
@@ -175,6 +230,7 @@ fn human(columns: &[Column]) -> String {
             text.push_str(&first.human_failure());
         }
     }
+    columns.iter().for_each(|column| text.push_str(&column.misses_words()));
     text
 }
 

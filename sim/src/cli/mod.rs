@@ -58,9 +58,10 @@ enum Command {
     #[command(after_help = EXITS, visible_alias = "replay")]
     Run(RunArgs),
     /// Says in words what led to a violation: its causal cone and what stood in the way
-    #[command(after_help = EXITS)]
+    #[command(after_help = story::EXPLAIN_EXAMPLES)]
     Explain(story::ExplainArgs),
     /// Shows where two runs part (exit code 1) or that they are alike (0)
+    #[command(after_help = story::DIFF_EXAMPLES)]
     Diff(story::DiffArgs),
     /// Runs many seeds on all cores and stops at the first that fails
     #[command(after_help = EXITS)]
@@ -91,14 +92,61 @@ enum Command {
     Canary(CanaryArgs),
 }
 
+/// Which run is meant: at least one of the two.
 #[derive(Args, Debug)]
-struct RunArgs {
-    /// A scenario file, or a name of `onced-sim scenarios`; without it all is drawn
-    #[arg(required_unless_present = "seed")]
+#[group(required = true, multiple = true)]
+struct Subject {
+    /// A scenario file, or a name of `onced-sim scenarios`; without it all is drawn from the seed
+    #[arg(value_name = "SCENARIO")]
     file: Option<std::path::PathBuf>,
-    /// Everything that is left open is drawn from it; by default the file's
+    /// What is left open is drawn from it; by default the scenario's
     #[arg(long)]
     seed: Option<u64>,
+}
+
+/// Which runs, on how many threads, and how they are told of.
+#[derive(Args, Debug)]
+struct Seeds {
+    /// How many seeds; of each scenario
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    start: u64,
+    #[command(flatten)]
+    threads: Threads,
+    /// JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+struct Threads {
+    /// Threads; by default one a core
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=limits::JOBS_MAX as i64))]
+    jobs: Option<u16>,
+}
+
+impl Seeds {
+    /// Whether the last of them is a seed, too.
+    fn check(&self) -> Result<(), &'static str> {
+        let last = self.start.checked_add(self.seeds);
+        last.map(|_| ()).ok_or("--start and --seeds together exceed 64 bits; choose a smaller --start")
+    }
+}
+
+impl Threads {
+    /// As asked, else one a core.
+    fn count(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.jobs.map_or_else(cores, usize::from).clamp(1, limits::JOBS_MAX)
+    }
+}
+
+#[derive(Args, Debug)]
+struct RunArgs {
+    #[command(flatten)]
+    subject: Subject,
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -119,22 +167,13 @@ struct RunArgs {
 #[derive(Args, Debug)]
 struct SwarmArgs {
     /// A scenario file, or a name of `onced-sim scenarios`; without it all is drawn
+    #[arg(value_name = "SCENARIO")]
     file: Option<std::path::PathBuf>,
-    /// How many seeds
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
-    seeds: u64,
-    /// The first seed
-    #[arg(long, default_value_t = 0)]
-    start: u64,
-    /// Threads; by default one a core
-    #[arg(long)]
-    jobs: Option<usize>,
+    #[command(flatten)]
+    runs: Seeds,
     /// Every so many seeds run twice, and the traces must be the same: 1 for all
     #[arg(long, value_name = "N", default_value_t = limits::TWICE_EVERY, value_parser = clap::value_parser!(u64).range(1..))]
     twice_every: u64,
-    /// One JSON object instead of text
-    #[arg(long)]
-    json: bool,
     /// Goes on after a failure
     #[arg(long)]
     keep_going: bool,
@@ -151,9 +190,8 @@ struct CanaryArgs {
     /// Only this bug
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// Threads; by default one a core
-    #[arg(long)]
-    jobs: Option<usize>,
+    #[command(flatten)]
+    threads: Threads,
 }
 
 /// Parses the command line, runs it and returns the exit code.
@@ -180,7 +218,7 @@ pub fn main() -> u8 {
         Command::Measure(args) => measure::command(&args),
         Command::Shrink(args) => shrink::command(&args),
         Command::Exhaustive(args) => exhaustive::command(&args),
-        Command::Canary(args) => canary::command(args.json, args.only.as_deref(), jobs(args.jobs)),
+        Command::Canary(args) => canary::command(args.json, args.only.as_deref(), args.threads.count()),
     };
     if UNSAID.load(Ordering::Relaxed) { code.max(exit::INTERNAL) } else { code }
 }
@@ -192,13 +230,13 @@ fn run_command(args: &RunArgs) -> u8 {
     };
     let (keep_trace, keep_story) = (args.trace.is_some(), args.report.is_some());
     let options = Options { canary, keep_trace, keep_story, measure: false };
-    let (report, code) = match &args.file {
-        Some(file) => match scenario::run(file, args.seed, options, args.json) {
+    let (report, code) = match &args.subject.file {
+        Some(file) => match scenario::run(file, args.subject.seed, options, args.json) {
             Ok(done) => done,
             Err(code) => return code,
         },
         None => {
-            let report = run_caught(args.seed.unwrap_or_default(), options);
+            let report = run_caught(args.subject.seed.unwrap_or_default(), options);
             say(&if args.json { report.json() + "\n" } else { report.human() });
             let code = report.verdict.exit_code();
             (report, code)
@@ -212,6 +250,9 @@ fn run_command(args: &RunArgs) -> u8 {
             path.display()
         ));
         return exit::INTERNAL;
+    }
+    if let Some(Err(message)) = args.key.as_deref().map(|key| story::check_key(&report, key)) {
+        return usage(&message);
     }
     if let Some(folder) = &args.report
         && let Err(message) = story::write_report(&report, folder, args.key.as_deref(), None)
@@ -227,27 +268,21 @@ fn swarm_command(args: &SwarmArgs) -> u8 {
         Ok(canary) => canary,
         Err(message) => return usage(&message),
     };
-    let Some(last) = args.start.checked_add(args.seeds) else {
-        return usage("--start and --seeds together exceed 64 bits; choose a smaller --start");
-    };
-    let (start, seeds) = (args.start, last - args.start);
-    let (jobs, twice_every, keep_going) = (jobs(args.jobs), args.twice_every, args.keep_going);
+    if let Err(message) = args.runs.check() {
+        return usage(message);
+    }
+    let Seeds { start, seeds, ref threads, json } = args.runs;
+    let (jobs, twice_every, keep_going) = (threads.count(), args.twice_every, args.keep_going);
     let plan = Plan { start, seeds, jobs, twice_every, keep_going, canary };
     if let Some(file) = &args.file {
-        return scenario::swarm(file, plan, args.json);
+        return scenario::swarm(file, plan, json);
     }
-    let report = swarm(plan, &Progress::new(seeds, !args.json));
-    say(&if args.json { report.json() + "\n" } else { report.human() });
-    if report.failures.iter().any(|failure| matches!(failure.verdict, Verdict::Panic(_))) && args.json {
+    let report = swarm(plan, &Progress::new(seeds, !json));
+    say(&if json { report.json() + "\n" } else { report.human() });
+    if report.failures.iter().any(|failure| matches!(failure.verdict, Verdict::Panic(_))) && json {
         complain("a run panicked; the report names its seed");
     }
     report.exit_code()
-}
-
-/// Threads to use: as asked, else one a core.
-fn jobs(asked: Option<usize>) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    asked.unwrap_or_else(cores).clamp(1, limits::JOBS_MAX)
 }
 
 /// The bug of that name.
@@ -304,8 +339,22 @@ mod tests {
         {
             assert!(help.contains(&format!("\n  {code} ")), "{code} is not in --help");
         }
-        assert!(Cli::try_parse_from(["onced-sim", "run"]).is_err(), "a run needs a seed or a file");
-        assert!(Cli::try_parse_from(["onced-sim", "swarm", "--seeds", "0"]).is_err());
+        for command in ["run", "shrink", "schedule", "explain", "diff"] {
+            let refused =
+                Cli::try_parse_from(["onced-sim", command]).expect_err("it needs a seed or a scenario");
+            let text = refused.to_string();
+            assert!(text.contains("SCENARIO") && text.contains("--seed"), "{command}: {text}");
+            assert!(
+                Cli::try_parse_from(["onced-sim", command, "mine.toml", "--seed", "3"]).is_ok(),
+                "{command}"
+            );
+        }
+        for runs in ["--seeds=0", "--jobs=0", "--jobs=100000"] {
+            for command in [["swarm", "active-active"], ["measure", "active-active"]] {
+                let line = ["onced-sim", command[0], command[1], runs];
+                assert!(Cli::try_parse_from(line).is_err(), "{line:?}");
+            }
+        }
     }
 
     #[test]

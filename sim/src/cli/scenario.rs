@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use clap::Args;
 
-use super::{complain, say, usage};
+use super::{Subject, complain, say, usage};
 use crate::file::{self, Labels, Outcome, Plan, library};
 use crate::progress::Progress;
 use crate::report::{RunReport, SwarmReport, Verdict, exit};
@@ -50,12 +50,8 @@ pub(super) struct CheckArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct ScheduleArgs {
-    /// A scenario file, or a name of `onced-sim scenarios`; without it the random run of the seed
-    #[arg(required_unless_present = "seed")]
-    file: Option<PathBuf>,
-    /// What is left open is drawn from it
-    #[arg(long)]
-    seed: Option<u64>,
+    #[command(flatten)]
+    subject: Subject,
 }
 
 #[derive(Args, Debug)]
@@ -93,17 +89,18 @@ pub(super) fn check(args: &CheckArgs) -> u8 {
 
 /// Prints a schedule in full.
 pub(super) fn schedule(args: &ScheduleArgs) -> u8 {
-    let written = match &args.file {
+    let Subject { file, seed } = &args.subject;
+    let written = match file {
         None => {
-            let seed = args.seed.unwrap_or_default();
+            let seed = seed.unwrap_or_default();
             let (name, about) = (format!("seed {seed}"), "drawn by onced-sim".to_owned());
-            file::write(&Schedule::draw(seed), &Labels { name, about, regions: Vec::new() })
+            file::write(&Schedule::draw(seed), &Labels { name, about })
         }
         Some(path) => match file::load(path) {
             Ok(plan) => {
-                let schedule = plan.schedule(args.seed.unwrap_or(plan.seed));
-                let Plan { name, about, regions, .. } = plan;
-                file::write(&schedule, &Labels { name, about, regions })
+                let schedule = plan.schedule(seed.unwrap_or(plan.seed));
+                let Plan { name, about, .. } = plan;
+                file::write(&schedule, &Labels { name, about })
             }
             Err(error) => {
                 complain_bare(&error.to_string());
@@ -183,10 +180,12 @@ pub(super) fn swarm(path: &Path, plan: swarm::Plan, json: bool) -> u8 {
     let misses: Vec<Outcome> =
         missed.iter().map(|(_, outcome)| outcome.clone()).chain(moments.clone()).collect();
     let code = judged(report.worst_failure(), &misses);
+    report.missed = missed.iter().map(|(seed, _)| *seed).collect();
+    report.missed.dedup();
     if json {
         say(&(with_outcomes(&report.json(), &misses, code) + "\n"));
     } else {
-        say(&told(&report, &missed, &moments));
+        say(&told(path, &report, &missed, &moments));
     }
     code
 }
@@ -219,8 +218,11 @@ fn lines(outcomes: &[Outcome]) -> String {
     outcomes.iter().map(line).collect()
 }
 
-fn told(report: &SwarmReport, missed: &[(u64, Outcome)], moments: &[Outcome]) -> String {
+fn told(path: &Path, report: &SwarmReport, missed: &[(u64, Outcome)], moments: &[Outcome]) -> String {
     let mut text = report.human_of_file();
+    if let Some(seed) = report.missed.first() {
+        text += &how_to_look(&path.display().to_string(), *seed);
+    }
     for (seed, outcome) in missed.iter().take(MISSES_SHOWN_MAX) {
         text += &format!("  seed {seed}:{}", line(outcome));
     }
@@ -228,6 +230,13 @@ fn told(report: &SwarmReport, missed: &[(u64, Outcome)], moments: &[Outcome]) ->
         text += &format!("  and {} more\n", missed.len() - MISSES_SHOWN_MAX);
     }
     text + &lines(moments)
+}
+
+/// What to do about a seed that missed something.
+pub(super) fn how_to_look(file: &str, seed: u64) -> String {
+    format!(
+        "  what was measured: onced-sim run {file} --seed {seed}; what happened: add --report DIR, and open DIR/report.html\n"
+    )
 }
 
 /// Missed expectations that a swarm lists one by one.

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{chosen, complain, say, story, usage};
+use super::{Subject, chosen, complain, say, story, usage};
 use crate::describe;
 use crate::file::{self, Labels};
 use crate::limits;
+use crate::naming;
 use crate::report::{Verdict, exit};
 use crate::run::Options;
 use crate::schedule::Schedule;
@@ -29,12 +30,8 @@ Examples:
 
 #[derive(Args, Debug)]
 pub struct ShrinkArgs {
-    /// A scenario file, or a name of `onced-sim scenarios`; without it the random run of the seed
-    #[arg(required_unless_present = "seed", value_name = "SCENARIO")]
-    file: Option<PathBuf>,
-    /// The seed that fails
-    #[arg(long)]
-    seed: Option<u64>,
+    #[command(flatten)]
+    subject: Subject,
     /// Runs that the search may take
     #[arg(long, default_value_t = limits::SHRINK_RUNS_MAX, value_parser = clap::value_parser!(u64).range(1..))]
     runs: u64,
@@ -57,7 +54,7 @@ struct ShrunkJson<'a> {
     seed: u64,
     verdict: &'a str,
     invariant: Option<&'a str>,
-    story: &'a [String],
+    story: Vec<String>,
     events_at_first: usize,
     events: Vec<String>,
     shape: String,
@@ -108,20 +105,20 @@ pub fn command(args: &ShrinkArgs) -> u8 {
 
 /// What is to be shrunk, and what people call it.
 fn subject(args: &ShrinkArgs) -> Result<(Schedule, Labels), String> {
-    let Some(path) = &args.file else {
-        let seed = args.seed.unwrap_or_default();
+    let Subject { file, seed } = &args.subject;
+    let Some(path) = file else {
+        let seed = seed.unwrap_or_default();
         let labels = Labels { name: format!("seed {seed}, shrunk"), ..Labels::default() };
         return Ok((Schedule::draw(seed), labels));
     };
     let plan = file::load(path).map_err(|error| error.to_string())?;
-    let schedule = plan.schedule(args.seed.unwrap_or(plan.seed));
-    let file::Plan { name, regions, .. } = plan;
-    Ok((schedule, Labels { name: format!("{name}, shrunk"), regions, ..Labels::default() }))
+    let schedule = plan.schedule(seed.unwrap_or(plan.seed));
+    Ok((schedule, Labels { name: format!("{}, shrunk", plan.name), ..Labels::default() }))
 }
 
 /// The command that shrinks the same run again.
 fn again(args: &ShrinkArgs, seed: u64) -> String {
-    let file = args.file.as_ref().map_or_else(String::new, |path| format!(" {}", path.display()));
+    let file = args.subject.file.as_ref().map_or_else(String::new, |path| format!(" {}", path.display()));
     let planted = args.canary.as_deref().map_or_else(String::new, |bug| format!(" --canary {bug}"));
     format!("onced-sim shrink{file} --seed {seed}{planted}")
 }
@@ -131,12 +128,11 @@ fn write_test(shrunk: &Shrunk, labels: Labels, command: &str, folder: &Path) -> 
     let seed = shrunk.schedule.scenario.seed;
     let violation = shrunk.report.verdict.violation();
     let rule = violation.map_or(shrunk.report.verdict.word(), |violation| violation.invariant);
-    let story = violation.map_or_else(String::new, |violation| violation.story.join(", "));
+    let story = violation.map_or_else(String::new, |violation| {
+        naming::named(&violation.story.join(", "), &shrunk.schedule.scenario.names)
+    });
     let about = format!("{rule}: {story}. Left by: {command}");
-    // A region without a part in it may have gone.
-    let named = labels.regions.len() == shrunk.schedule.scenario.sites();
-    let regions = if named { labels.regions } else { Vec::new() };
-    let text = file::write(&shrunk.schedule, &Labels { name: labels.name, about, regions })?;
+    let text = file::write(&shrunk.schedule, &Labels { name: labels.name, about })?;
     let name = format!("{}_seed_{seed}", rule.to_lowercase().replace(['-', '.'], "_"));
     let test = format!(
         "/// {rule}: {story}.\n/// Found by `{command}`.\n#[test]\nfn {name}() {{\n    \
@@ -156,7 +152,7 @@ fn json(shrunk: &Shrunk) -> String {
         seed: shrunk.schedule.scenario.seed,
         verdict: shrunk.report.verdict.word(),
         invariant: violation.map(|violation| violation.invariant),
-        story: violation.map_or(&[], |violation| &violation.story),
+        story: violation.map_or_else(Vec::new, |violation| shrunk.report.story_of(violation)),
         events_at_first: shrunk.from,
         events: describe::events(&shrunk.schedule),
         shape: describe::shape(&shrunk.schedule.scenario),

@@ -3,19 +3,37 @@
 //! Must never: judge; the exit codes are those of the runs.
 
 use clap::Args;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{chosen, complain, say, usage};
+use super::{Subject, chosen, complain, say, usage};
+use crate::file;
 use crate::report::{RunReport, exit};
 use crate::run::Options;
 use crate::story::{Told, diff::diff, explain::explain, page::page};
-use crate::swarm::run_caught;
+use crate::swarm::{run_caught, run_caught_schedule};
+
+pub(super) const EXPLAIN_EXAMPLES: &str = "\
+Exit codes: those of the run; 0 where every rule held and there is nothing to explain.
+
+Examples:
+  onced-sim explain --seed 7
+  onced-sim explain mine.toml --seed 12";
+
+pub(super) const DIFF_EXAMPLES: &str = "\
+Exit codes:
+  0   the runs are alike
+  1   they part
+  64  the command line or a scenario was wrong
+
+Examples:
+  onced-sim diff --seed 7 --with-canary losers-not-listed     (built with --features canary)
+  onced-sim diff mine.toml --seed 3 --with-seed 4
+  onced-sim diff mine.toml --with with-shorter-leases.toml";
 
 #[derive(Args, Debug)]
 pub(super) struct ExplainArgs {
-    /// Everything in the run is drawn from it
-    #[arg(long)]
-    seed: u64,
+    #[command(flatten)]
+    subject: Subject,
     /// Plants a bug (only in a build with --features canary)
     #[arg(long, value_name = "NAME")]
     canary: Option<String>,
@@ -23,12 +41,14 @@ pub(super) struct ExplainArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct DiffArgs {
-    /// The seed of the first run
-    #[arg(long)]
-    seed: u64,
+    #[command(flatten)]
+    subject: Subject,
     /// Plants a bug in the first run (only in a build with --features canary)
     #[arg(long, value_name = "NAME")]
     canary: Option<String>,
+    /// The scenario of the second run; by default the same
+    #[arg(long, value_name = "SCENARIO")]
+    with: Option<PathBuf>,
     /// The seed of the second run; by default the same
     #[arg(long, value_name = "SEED")]
     with_seed: Option<u64>,
@@ -37,14 +57,17 @@ pub(super) struct DiffArgs {
     with_canary: Option<String>,
 }
 
-fn recorded(seed: u64, canary: Option<&str>) -> Result<RunReport, String> {
-    let canary = chosen(canary)?;
-    Ok(run_caught(seed, Options { canary, keep_story: true, ..Options::default() }))
+fn recorded(file: Option<&Path>, seed: Option<u64>, canary: Option<&str>) -> Result<RunReport, String> {
+    let options = Options { canary: chosen(canary)?, keep_story: true, ..Options::default() };
+    let Some(path) = file else { return Ok(run_caught(seed.unwrap_or_default(), options)) };
+    let plan = file::load(path).map_err(|error| error.to_string())?;
+    let report = run_caught_schedule(plan.schedule(seed.unwrap_or(plan.seed)), options);
+    Ok(RunReport { file: Some(path.display().to_string()), ..report })
 }
 
 /// Says what led to a violation.
 pub(super) fn explain_command(args: &ExplainArgs) -> u8 {
-    match recorded(args.seed, args.canary.as_deref()) {
+    match recorded(args.subject.file.as_deref(), args.subject.seed, args.canary.as_deref()) {
         Ok(report) => {
             say(&explain(&report));
             report.verdict.exit_code()
@@ -55,9 +78,12 @@ pub(super) fn explain_command(args: &ExplainArgs) -> u8 {
 
 /// Says where two runs part.
 pub(super) fn diff_command(args: &DiffArgs) -> u8 {
-    let other = args.with_seed.unwrap_or(args.seed);
-    let runs = recorded(args.seed, args.canary.as_deref())
-        .and_then(|left| Ok((left, recorded(other, args.with_canary.as_deref())?)));
+    let Subject { file, seed } = &args.subject;
+    let other = args.with.as_ref().or(file.as_ref());
+    let runs = recorded(file.as_deref(), *seed, args.canary.as_deref()).and_then(|left| {
+        let seed = args.with_seed.or(*seed);
+        Ok((left, recorded(other.map(PathBuf::as_path), seed, args.with_canary.as_deref())?))
+    });
     let (left, right) = match runs {
         Ok(runs) => runs,
         Err(message) => return usage(&message),
@@ -74,6 +100,16 @@ pub(super) fn diff_command(args: &DiffArgs) -> u8 {
     }
 }
 
+/// Whether the run has such a key.
+pub(super) fn check_key(report: &RunReport, key: &str) -> Result<(), String> {
+    let keys = report.story.as_deref().map_or(&[][..], |record| &record.keys);
+    if keys.iter().any(|known| known == key) {
+        return Ok(());
+    }
+    let some: Vec<&str> = keys.iter().take(20).map(String::as_str).collect();
+    Err(format!("--key {key}: the run has no such key; it has {}", some.join(", ")))
+}
+
 /// Writes `report.json` and `report.html` into a folder, which is made if it is not there.
 pub(super) fn write_report(
     report: &RunReport,
@@ -81,13 +117,6 @@ pub(super) fn write_report(
     key: Option<&str>,
     replay: Option<String>,
 ) -> Result<(), String> {
-    let keys = report.story.as_deref().map_or(&[][..], |record| &record.keys);
-    if let Some(key) = key
-        && !keys.iter().any(|known| known == key)
-    {
-        let some: Vec<&str> = keys.iter().take(20).map(String::as_str).collect();
-        return Err(format!("--key {key}: the run has no such key; it has {}", some.join(", ")));
-    }
     let mut told = Told::of(report, key).ok_or("the run was not recorded")?;
     told.replay = replay;
     let json = told.json();

@@ -8,7 +8,7 @@ use super::plan::{NamespacePlan, Plan};
 use super::problem::{FileError, Source};
 use super::raw::{Leaf, RawEvent, RawFile, RawNamespace};
 use super::units::Unit;
-use super::{events, expect, jobs, topology};
+use super::{advice, events, expect, idle, jobs, topology};
 use crdt::policy::Level;
 
 use crate::habits::Demand;
@@ -22,14 +22,16 @@ const LEASE_MS: u64 = 30_000;
 const RETENTION_MS: u64 = 86_400_000;
 const KEYS: u64 = 10;
 
+/// What stands at the top of a file and in no table.
+const TOP: [&str; 8] = ["name", "about", "seed", "duration", "max_drift", "compare", "keys", "core"];
+
 /// Checks a whole file.
 pub(super) fn check(file: &str, text: &str) -> Result<Plan, FileError> {
     let source = Source::new(file, text);
     let raw: RawFile = toml::from_str(text).map_err(|error| {
-        // A message may have several lines; an error is one line here.
-        let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
-        let then = if message.starts_with("unknown field") { "; mend the name, or remove it" } else { "" };
-        FileError::Wrong(vec![source.problem(&error.span().unwrap_or(0..0), message + then)])
+        let span = error.span().unwrap_or(0..0);
+        let message = advice::of_toml(text, &span, error.message(), &TOP);
+        FileError::Wrong(vec![source.problem(&span, message)])
     })?;
     let mut checker = Checker::new(source);
     let plan = assemble(&mut checker, &raw);
@@ -57,6 +59,7 @@ fn assemble(checker: &mut Checker<'_>, raw: &RawFile) -> Plan {
     let (names, duration) = (regions.names.as_slice(), duration_us.low);
     let mut reader = jobs::Reader { checker, regions: names, keys: &keys, duration_us: duration };
     let (storms, jobs) = (reader.storms(&raw.storm), reader.jobs(&raw.job));
+    idle::check(checker, raw, &habits, &demand, services);
     check_leases(checker, raw, &jobs, &namespaces, &namespace_of);
     check_amount(checker, &demand, duration_us.high, services);
     let mut reader = events::Reader {
@@ -65,6 +68,8 @@ fn assemble(checker: &mut Checker<'_>, raw: &RawFile) -> Plan {
         members: regions.members,
         duration_us: duration,
         max_drift_ms: max_drift_ms.low,
+        cuts: Vec::new(),
+        mends: Vec::new(),
     };
     let events = reader.read(&raw.event);
     check_severed(checker, raw, links.severed.is_some());
@@ -284,13 +289,14 @@ fn namespace_of(key: &str, namespaces: &[NamespacePlan]) -> Option<usize> {
 /// Who is healed at the end; what a disk took is to be had from the others, so that all are where one is lost.
 fn core(checker: &mut Checker<'_>, raw: &RawFile, regions: &[String], chaos: Menu) -> Option<Group> {
     let (names, at) = checker.texts(&raw.core, "core")?;
-    let mut core = Group::default();
+    let (mut core, mut wrong) = (Group::default(), false);
     for name in names {
         match regions.iter().position(|region| *region == name) {
             Some(region) => core = core.with(region),
             None => {
                 let all = regions.join(", ");
                 checker.error(&at, format!("core: no region is called {name:?}; there are: {all}"));
+                wrong = true;
             }
         }
     }
@@ -299,8 +305,13 @@ fn core(checker: &mut Checker<'_>, raw: &RawFile, regions: &[String], chaos: Men
     };
     let all = || raw.event.iter().flat_map(|event| std::iter::once(event).chain(&event.get_ref().and));
     let lost = chaos.disk_loss || chaos.rot || raw.links.severed.is_some();
-    if core.len() < 2 || lost || !all().all(|event| whole(event.get_ref())) {
-        let text = "core: names two regions at least, and goes with no add, retire, wipe, rot or severed; remove one of them";
+    if core.len() < 2 && !wrong {
+        let text = "core: it takes two regions at least to agree; name another one, or remove core: then all are healed";
+        checker.error(&at, text);
+    }
+    if lost || !all().all(|event| whole(event.get_ref())) {
+        let text = "core: what a disk took is to be had from the others, so core goes with no add, retire, wipe, restore, rot \
+                    or severed; remove core, or these";
         checker.error(&at, text);
     }
     Some(core)
@@ -347,7 +358,8 @@ fn chaos(checker: &mut Checker<'_>, raw: &RawFile) -> Menu {
             Some((_, field)) => *field(&mut menu) = true,
             None => {
                 let all = KINDS.map(|(name, _)| name).join(", ");
-                checker.error(&at, format!("kinds: {kind:?} is not known; choose of {all}"));
+                let meant = advice::meant(&kind, KINDS.iter().map(|(name, _)| *name));
+                checker.error(&at, format!("kinds: {kind:?} is not known{meant}; choose of {all}"));
             }
         }
     }

@@ -11,6 +11,7 @@ use super::problem::{Problem, Source};
 use super::ranged::Ranged;
 use super::raw::Leaf;
 use super::units::Unit;
+use crate::limits;
 
 /// Collects errors while values are read.
 pub(super) struct Checker<'a> {
@@ -38,10 +39,12 @@ impl<'a> Checker<'a> {
             return Some((text, leaf.span()));
         }
         let found = shown(leaf.get_ref());
-        self.error(
-            &leaf.span(),
-            format!("{key}: expected text in quotes, found {found}; write {key} = \"…\""),
-        );
+        let example = match leaf.get_ref() {
+            Value::Array(list) => list.first().and_then(Value::as_str).unwrap_or("…").to_owned(),
+            _ => "…".to_owned(),
+        };
+        let text = format!("{key}: expected one text in quotes, found {found}; write {key} = \"{example}\"");
+        self.error(&leaf.span(), text);
         None
     }
 
@@ -72,10 +75,33 @@ impl<'a> Checker<'a> {
         unit: Unit,
         range: RangeInclusive<u64>,
     ) -> Option<Ranged> {
+        self.bounded(leaf, key, unit, range, true)
+    }
+
+    /// As [`Self::ranged`]; `open`: a range may stand there, and is told of.
+    fn bounded(
+        &mut self,
+        leaf: &Leaf,
+        key: &str,
+        unit: Unit,
+        range: RangeInclusive<u64>,
+        open: bool,
+    ) -> Option<Ranged> {
         let leaf = leaf.as_ref()?;
         let Some((low, high)) = bounds(leaf.get_ref(), unit) else {
-            let (found, what, example) = (shown(leaf.get_ref()), unit.what(), unit.example());
-            self.error(&leaf.span(), format!("{key}: {found} is not {what}; write {example}"));
+            let (found, what) = (shown(leaf.get_ref()), unit.what());
+            let text = match leaf.get_ref() {
+                Value::Integer(number) if *number < 0 => {
+                    let least =
+                        if unit == Unit::Count { "0".to_owned() } else { format!("\"{}\"", unit.render(0)) };
+                    format!("{key}: {found} is less than nothing; write {key} = {least} or more")
+                }
+                value => {
+                    let example = meant(value, unit).unwrap_or_else(|| unit.example(open).to_owned());
+                    format!("{key}: {found} is not {what}; write {example}")
+                }
+            };
+            self.error(&leaf.span(), text);
             return None;
         };
         if low > high {
@@ -99,6 +125,20 @@ impl<'a> Checker<'a> {
         })
     }
 
+    /// When something happens: before the end of the run, which lasts at least so long.
+    pub(super) fn time_of_run(&mut self, leaf: &Leaf, duration_us: u64) -> Option<Ranged> {
+        let at_us = self.ranged(leaf, "at", Unit::Time, 0..=limits::FILE_US_MAX)?;
+        if at_us.high > duration_us {
+            let [late, end] = [at_us.high, duration_us].map(|us| Unit::Time.render(us));
+            let text = format!(
+                "at: {late} is after the end, the run lasts {end}; write an earlier time, or raise duration at the top"
+            );
+            self.error(&leaf.as_ref().map_or(0..0, Spanned::span), text);
+            return None;
+        }
+        Some(at_us)
+    }
+
     /// As [`Self::ranged`], with a default for what is absent.
     pub(super) fn ranged_or(
         &mut self,
@@ -119,7 +159,7 @@ impl<'a> Checker<'a> {
         unit: Unit,
         range: RangeInclusive<u64>,
     ) -> Option<u64> {
-        let value = self.ranged(leaf, key, unit, range)?;
+        let value = self.bounded(leaf, key, unit, range, false)?;
         if value.low < value.high {
             let (span, low) = (leaf.as_ref().map_or(0..0, Spanned::span), unit.render(value.low));
             self.error(
@@ -178,6 +218,25 @@ impl<'a> Checker<'a> {
 /// Where a leaf is; `table` when it is absent.
 pub(super) fn span_or(leaf: &Leaf, table: &Range<usize>) -> Range<usize> {
     leaf.as_ref().map_or_else(|| table.clone(), Spanned::span)
+}
+
+/// The number with a unit, where only that was left out.
+fn meant(value: &Value, unit: Unit) -> Option<String> {
+    let number = match value {
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::String(text) => text.trim().to_owned(),
+        _ => return None,
+    };
+    let with_unit = match unit {
+        Unit::Time => format!("{number}s"),
+        Unit::Size => format!("{number}KiB"),
+        Unit::Flow => format!("{number}kB/s"),
+        Unit::Pace => format!("{number}/s"),
+        Unit::Share => format!("{number}%"),
+        Unit::Count => return None,
+    };
+    unit.parse(&with_unit).map(|_| format!("it with its unit, such as \"{with_unit}\""))
 }
 
 fn bounds(value: &Value, unit: Unit) -> Option<(u64, u64)> {

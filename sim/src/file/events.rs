@@ -13,6 +13,7 @@ use super::groups;
 use super::ranged::Ranged;
 use super::raw::{Leaf, RawEvent};
 use super::units::Unit;
+use super::{advice, idle};
 use crate::clock::Step as ClockStep;
 use crate::disk::Call;
 use crate::faults::{Fault, Incident};
@@ -121,7 +122,7 @@ const DEEDS: [Ask; 21] = [
 
 /// What says more about a deed, and which deeds it is for.
 type Detail = (&'static str, fn(&RawEvent) -> &Leaf, &'static [&'static str]);
-const DETAILS: [Detail; 12] = [
+const DETAILS: [Detail; 14] = [
     ("flap", |raw| &raw.flap, &["partition", "one_way", "ring", "everywhere"]),
     ("turn", |raw| &raw.turn, &["partition", "one_way", "ring", "everywhere", "pattern"]),
     ("mend", |raw| &raw.mend, &["partition", "one_way", "ring", "everywhere", "pattern"]),
@@ -134,6 +135,8 @@ const DETAILS: [Detail; 12] = [
     ("call", |raw| &raw.call, &["disk_error"]),
     ("bit", |raw| &raw.bit, &["rot"]),
     ("fresh", |raw| &raw.fresh, &["add"]),
+    ("rolling", |raw| &raw.rolling, &["add", "retire"]),
+    ("reloads", |raw| &raw.reloads, &["add", "retire"]),
 ];
 
 /// Reads the time line.
@@ -145,6 +148,9 @@ pub(super) struct Reader<'c, 's> {
     pub duration_us: u64,
     /// The least bound between clocks.
     pub max_drift_ms: u64,
+    /// Patterns that are cut somewhere, and those that are mended and where.
+    pub cuts: Vec<Pattern>,
+    pub mends: Vec<(Range<usize>, Pattern)>,
 }
 
 impl Reader<'_, '_> {
@@ -162,6 +168,7 @@ impl Reader<'_, '_> {
             }
         }
         self.check_rot(raw);
+        self.check_mends();
         let reloads = raw.iter().find(|event| event.get_ref().reload.is_some());
         if let Some(event) =
             reloads.filter(|_| !planned.iter().any(|event| matches!(event, Planned::Change(_))))
@@ -174,7 +181,7 @@ impl Reader<'_, '_> {
 
     fn at(&mut self, leaf: &Leaf, span: &Range<usize>) -> Option<Ranged> {
         self.checker.present(leaf, "at", span, "at = \"30s\", a time after the start");
-        self.checker.ranged(leaf, "at", Unit::Time, 0..=self.duration_us)
+        self.checker.time_of_run(leaf, self.duration_us)
     }
 
     fn event(&mut self, raw: &RawEvent, span: &Range<usize>) -> Option<Planned> {
@@ -217,7 +224,13 @@ impl Reader<'_, '_> {
         let [(key, leaf)] = asked.as_slice() else {
             let all = DEEDS.iter().map(|(key, _)| *key).collect::<Vec<_>>().join(", ");
             let text = match asked.get(1) {
-                None => format!("the event does nothing; say what with one of {all}"),
+                None => match DETAILS.iter().find(|(_, leaf, _)| leaf(raw).is_some()) {
+                    Some((detail, _, deeds)) => {
+                        let deeds = deeds.join(", ");
+                        format!("{detail}: does nothing by itself; say of what with one of {deeds}")
+                    }
+                    None => format!("the event does nothing; say what with one of {all}"),
+                },
                 Some((second, _)) => {
                     format!("{second}: an event does one thing; put this one into and = [{{ {second} = … }}]")
                 }
@@ -226,13 +239,7 @@ impl Reader<'_, '_> {
             self.checker.error(&at, text);
             return None;
         };
-        for (detail, leaf, deeds) in DETAILS.iter().filter(|(_, leaf, _)| leaf(raw).is_some()) {
-            if !deeds.contains(key) {
-                let (at, deeds) = (span_or(leaf(raw), span), deeds.join(", "));
-                self.checker
-                    .error(&at, format!("{detail}: means nothing for {key}, only for {deeds}; remove it"));
-            }
-        }
+        self.details(key, raw, span);
         let deed = self.deed(key, leaf(raw), raw, span)?;
         let lasts_us = self.checker.ranged(&raw.r#for, "for", Unit::Time, 1..=limits::FILE_US_MAX);
         if raw.r#for.is_some() && !deed.lasts() {
@@ -243,6 +250,17 @@ impl Reader<'_, '_> {
             self.checker.present(&raw.r#for, "for", span, "for = \"2s\"");
         }
         Some(Part { after_us, deed, lasts_us })
+    }
+
+    /// What says more about a deed must be about this one.
+    fn details(&mut self, key: &str, raw: &RawEvent, span: &Range<usize>) {
+        for (detail, leaf, deeds) in DETAILS.iter().filter(|(_, leaf, _)| leaf(raw).is_some()) {
+            if !deeds.contains(&key) {
+                let (at, deeds) = (span_or(leaf(raw), span), deeds.join(", "));
+                self.checker
+                    .error(&at, format!("{detail}: means nothing for {key}, only for {deeds}; remove it"));
+            }
+        }
     }
 
     fn deed(&mut self, key: &str, leaf: &Leaf, raw: &RawEvent, span: &Range<usize>) -> Option<Deed> {
@@ -302,14 +320,23 @@ impl Reader<'_, '_> {
                 let reach = self.checker.fixed(leaf, key, Unit::Count, 1..=sites as u64)?;
                 vec![Pattern::steady(Shape::Ring(reach as usize))]
             }
-            "everywhere" => vec![Pattern::steady(Shape::Everywhere)],
+            "everywhere" => {
+                idle::check_false(self.checker, leaf, key);
+                vec![Pattern::steady(Shape::Everywhere)]
+            }
             "pattern" => {
                 let (name, at) = self.checker.text(leaf, key)?;
                 let Some(pattern) = Pattern::named(name, sites) else {
-                    let names = NAMES.join(", ");
-                    let text = format!(
-                        "pattern: {name:?} cuts nothing between {sites} regions; choose one of {names}"
-                    );
+                    let cut = NAMES.into_iter().filter(|name| Pattern::named(name, sites).is_some());
+                    let names = cut.collect::<Vec<_>>().join(", ");
+                    let text = if NAMES.contains(&name) {
+                        format!(
+                            "pattern: {name:?} cuts nothing between so few as {sites} regions; choose one of {names}, or add regions"
+                        )
+                    } else {
+                        let meant = advice::meant(name, NAMES.into_iter());
+                        format!("pattern: none is called {name:?}{meant}; choose one of {names}")
+                    };
                     self.checker.error(&at, text);
                     return None;
                 };
@@ -318,6 +345,13 @@ impl Reader<'_, '_> {
             _ => {
                 let (texts, at) = self.checker.texts(leaf, key)?;
                 let mut shapes = Vec::new();
+                let mark = if key == "one_way" { '>' } else { '|' };
+                if texts.len() > 1 && texts.iter().all(|text| !text.contains(['|', '>'])) {
+                    let both = texts.join(&format!(" {mark} "));
+                    let text = format!("{key}: one text names both sides; write {key} = \"{both}\"");
+                    self.checker.error(&at, text);
+                    return None;
+                }
                 for text in texts {
                     match groups::parse(&text, self.regions, key == "one_way") {
                         Ok(parsed) => shapes.extend(parsed.into_iter().map(Pattern::steady)),
@@ -332,12 +366,22 @@ impl Reader<'_, '_> {
         let patterns: Vec<Pattern> = shapes.into_iter().map(flapping).collect();
         if patterns.iter().any(|pattern| pattern.links(sites).next().is_none()) {
             let at = span_or(leaf, &(0..0));
-            self.checker
-                .error(&at, format!("{key}: cuts nothing between {sites} regions; choose a smaller ring"));
+            let then = match (1..sites)
+                .rev()
+                .find(|reach| Pattern::steady(Shape::Ring(*reach)).links(sites).next().is_some())
+            {
+                Some(most) => format!("choose 1 to {most}"),
+                None => "a ring needs four regions at least".to_owned(),
+            };
+            let text = format!("{key}: cuts nothing between {sites} regions, all are next to all; {then}");
+            self.checker.error(&at, text);
         }
-        if self.checker.truth(&raw.mend, "mend", false) {
+        if raw.mend.is_some() {
+            idle::check_false(self.checker, &raw.mend, "mend");
+            self.mends.extend(patterns.iter().map(|pattern| (span_or(&raw.mend, &(0..0)), *pattern)));
             return Some(Deed::Mend(patterns));
         }
+        self.cuts.extend_from_slice(&patterns);
         let turn = self.checker.fixed(&raw.turn, "turn", Unit::Count, 0..=u64::from(u32::MAX));
         Some(Deed::Cut(patterns, turn.map(|turn| turn as u32)))
     }
@@ -398,8 +442,11 @@ impl Reader<'_, '_> {
         if let Some((other, _)) = DEEDS.iter().find(|(other, leaf)| *other != key && leaf(raw).is_some()) {
             self.checker.error(span, format!("{key}: does not go with {other}; make two events of it"));
         }
-        if !raw.and.is_empty() || raw.repeat.is_some() || raw.r#for.is_some() {
-            let text = format!("{key}: lasts, and happens once and alone; remove and, repeat and for");
+        self.details(key, raw, span);
+        let idle = [&raw.repeat, &raw.every, &raw.r#for, &raw.after];
+        if !raw.and.is_empty() || idle.iter().any(|leaf| leaf.is_some()) {
+            let text =
+                format!("{key}: lasts, and happens once and alone; remove and, repeat, every, for and after");
             self.checker.error(span, text);
         }
         let region = self.region(leaf, key)?;
@@ -460,6 +507,17 @@ impl Reader<'_, '_> {
             self.checker.error(at, format!("{key}: no region is called {name:?}; there are: {all}"));
         }
         found
+    }
+
+    /// What is mended must have been cut by the same words, or nothing happens.
+    fn check_mends(&mut self) {
+        for (at, pattern) in std::mem::take(&mut self.mends) {
+            if !self.cuts.contains(&pattern) {
+                let text = "mend: has no effect: no event cuts what it names; name it with the words of the cut, or give \
+                            the cut for = \"10s\" and remove this event";
+                self.checker.error(&at, text);
+            }
+        }
     }
 
     /// What rot leaves must be somewhere else whole.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::advice;
 use super::checker::Checker;
 use super::raw::{Leaf, RawExpect};
 use super::units::Unit;
@@ -99,7 +100,9 @@ fn answers(checker: &mut Checker<'_>, leaf: &Leaf, key: &str) -> BTreeMap<String
             }
             Some(_) => {
                 let all = STATUSES.join(", ");
-                checker.error(&leaf.span(), format!("{key}: {status:?} is no status; choose of {all}"));
+                let meant = advice::meant(status, STATUSES.into_iter());
+                checker
+                    .error(&leaf.span(), format!("{key}: {status:?} is no status{meant}; choose of {all}"));
             }
             None => checker.error(&leaf.span(), format!("{key}: {status} needs a whole number; {example}")),
         }
@@ -114,8 +117,9 @@ fn goals(checker: &mut Checker<'_>, leaf: &Leaf, key: &str) -> Vec<Goal> {
         match Goal::ALL.into_iter().find(|goal| goal.name() == name) {
             Some(goal) => goals.push(goal),
             None => {
-                let all = Goal::ALL.map(Goal::name).join(", ");
-                checker.error(&at, format!("{key}: no moment is called {name:?}; choose of {all}"));
+                let all = Goal::ALL.map(Goal::name);
+                let (meant, all) = (advice::meant(&name, all.into_iter()), all.join(", "));
+                checker.error(&at, format!("{key}: no moment is called {name:?}{meant}; choose of {all}"));
             }
         }
     }

@@ -336,7 +336,7 @@ impl Reader<'_, '_> {
 
     fn at(&mut self, leaf: &Leaf, span: &Range<usize>) -> Option<Ranged> {
         self.checker.present(leaf, "at", span, "at = \"1.5s\", a time after the start");
-        self.checker.ranged(leaf, "at", Unit::Time, 0..=self.duration_us)
+        self.checker.time_of_run(leaf, self.duration_us)
     }
 
     fn region(&mut self, leaf: &Leaf, span: &Range<usize>) -> Option<usize> {
@@ -353,7 +353,15 @@ impl Reader<'_, '_> {
         let (name, at) = self.checker.required_text(leaf, "key", span, "key = \"pay:1\"")?;
         let found = self.keys.iter().position(|key| key == name);
         if found.is_none() {
-            let text = format!("key: {name:?} is of no [[namespace]]; write \"namespace:anything\"");
+            let (first, rest) = self.keys.first().and_then(|key| key.split_once(':')).unwrap_or(("pay", "1"));
+            let text = match name.split_once(':') {
+                Some((of, _)) => format!(
+                    "key: {name:?} is of no [[namespace]]; add one with name = {of:?}, or write such as \"{first}:{rest}\""
+                ),
+                None => format!(
+                    "key: {name:?} is of no [[namespace]]; write the namespace and anything, such as \"{first}:{name}\""
+                ),
+            };
             self.checker.error(&at, text);
         }
         found

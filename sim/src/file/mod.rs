@@ -10,12 +10,14 @@
 //!
 //! Must never: run anything; let a file run in another way than it says.
 
+mod advice;
 mod check;
 mod checker;
 mod deeds;
 mod events;
 mod expect;
 mod groups;
+mod idle;
 mod jobs;
 pub mod library;
 mod places;

@@ -167,6 +167,7 @@ impl Plan {
         Scenario {
             seed,
             regions: self.members,
+            names: self.regions.clone(),
             keys: self.keys.clone(),
             namespace_of: self.namespace_of.clone(),
             namespaces: self.namespaces.iter().map(|namespace| namespace.draw(seed)).collect(),

@@ -109,7 +109,7 @@ fn every_scenario_that_ships_is_right_passes_and_can_be_written() {
     // Ranges, places, storms and chaos have become a schedule; as a file it runs to the same trace.
     for (shipped, seed, hash) in reports.into_iter().filter(|(_, seed, _)| *seed == 1) {
         let plan = parse(shipped.name, shipped.text).expect("it was right");
-        let labels = Labels { regions: plan.regions.clone(), ..Labels::default() };
+        let labels = Labels::default();
         let text =
             write(&plan.schedule(seed), &labels).unwrap_or_else(|error| panic!("{}: {error}", plan.name));
         let again = parse("explicit", &text).unwrap_or_else(|error| panic!("{error}"));
@@ -214,8 +214,64 @@ fn delays_come_from_the_link_the_places_or_all_links() {
 
 /// A file, and a part of what is told of it.
 const WRONG: &[(&str, &str)] = &[
-    ("durtion = \"5s\"", "f:2:1: unknown field `durtion`, expected one of"),
-    ("duration = 5", "f:2:12: duration: 5 is not a duration; write a number with one of the units"),
+    ("durtion = \"5s\"", "f:2:1: unknown key durtion; did you mean duration?"),
+    ("[links]\nduration = \"5s\"", "f:3:1: duration belongs to the file as a whole; write it at the top"),
+    ("duration = 5s", "f:2:12: a value that is no number, true or false stands in quotes"),
+    ("links = \"20ms\"", "f:2:9: links: expected a table, found string \"20ms\"; write [links]"),
+    ("[event]\nat = \"1s\"", "f:2:1: event: there can be several; write [[event]] with two brackets"),
+    ("job = [\"x\"]", "f:2:8: job: expected a table, found string \"x\"; write [[job]]"),
+    ("seed = 1\nseed = 2", "f:3:1: seed stands twice in its table; keep one"),
+    ("a = [", "close the bracket"),
+    (
+        "[expect]\nconflicts_max = -1",
+        "f:3:17: conflicts_max: -1 is less than nothing; write conflicts_max = 0 or more",
+    ),
+    ("[expect]\nanswers_min = { granted = 5 }", "\"granted\" is no status; did you mean \"GRANTED\"?"),
+    ("[expect]\nreached = \"take-over\"", "no moment is called \"take-over\"; did you mean \"takeover\"?"),
+    ("[workload]\nrate = 20", "f:3:8: rate: 20 is not a rate; write it with its unit, such as \"20/s\""),
+    (
+        "event = [{ at = \"2s\", pattern = \"ring\" }]",
+        "\"ring\" cuts nothing between so few as 2 regions; choose one of isolated, flapping",
+    ),
+    (
+        "event = [{ at = \"2s\", pattern = \"flaping\" }]",
+        "none is called \"flaping\"; did you mean \"flapping\"?",
+    ),
+    ("event = [{ at = \"2s\", ring = 1 }]", "a ring needs four regions at least"),
+    (
+        "event = [{ at = \"2s\", partition = [\"eu\", \"us\"] }]",
+        "one text names both sides; write partition = \"eu | us\"",
+    ),
+    ("event = [{ at = \"2s\", crash = [\"eu\"], down = \"1s\" }]", "found a list; write crash = \"eu\""),
+    ("event = [{ at = \"2s\", everywhere = false }]", "everywhere: false does nothing"),
+    // What has no effect is no better than a misspelt key.
+    (
+        "event = [{ at = \"2s\", reset = [\"eu\", \"us\"], every = \"9s\" }]",
+        "every: has no effect: it says how far apart the times of repeat are; add repeat",
+    ),
+    (
+        "event = [{ at = \"2s\", mend = true }]",
+        "mend: does nothing by itself; say of what with one of partition",
+    ),
+    (
+        "event = [{ at = \"2s\", partition = \"eu | us\", mend = true }]",
+        "mend: has no effect: no event cuts what",
+    ),
+    (
+        "event = [{ at = \"2s\", crash = \"eu\", down = \"1s\", rolling = \"1s\" }]",
+        "rolling: means nothing for crash, only for add",
+    ),
+    ("[links]\nqueue = \"1KiB\"", "f:3:9: queue: has no effect: waits only where there is a rate; add rate"),
+    (
+        "keys = [\"pay:1\"]\nnamespace = [{ name = \"pay\", keys = 3 }]",
+        "keys: has no effect: the file names all",
+    ),
+    (
+        "job = [{ at = \"2s\", region = \"eu\", key = \"pay:1\" }]\n[workload]\ntwins = \"5%\"",
+        "twins: has no effect: it shapes jobs that are drawn",
+    ),
+    ("[workload]\ntwin_gap = \"5s\"", "twin_gap: has no effect: no claim has a twin; add twins"),
+    ("duration = 5", "f:2:12: duration: 5 is not a duration; write it with its unit, such as \"5s\""),
     ("duration = \"9s..5s\"", "f:2:12: duration: the range is crossed; write \"5s..9s\""),
     ("duration = \"1us\"", "f:2:12: duration: 1us is out of range; choose from 1ms to 7d"),
     ("seed = -1", "f:2:8: seed: -1 is no seed"),
@@ -227,7 +283,7 @@ const WRONG: &[(&str, &str)] = &[
     ("event = [{ at = \"2s\", crash = \"eu\" }]", "f:2:10: down is missing; write down = \"2s\""),
     (
         "event = [{ at = \"2m\", reset = [\"eu\", \"us\"] }]",
-        "f:2:17: at: 2m is out of range; choose from 0s to 60s",
+        "f:2:17: at: 2m is after the end, the run lasts 60s; write an earlier time, or raise duration",
     ),
     (
         "event = [{ at = \"2s\", crash = \"eu\", down = \"1s\", for = \"1s\" }]",
@@ -269,7 +325,7 @@ const WRONG: &[(&str, &str)] = &[
     ("[expect]\nreached = \"nirvana\"", "f:3:11: reached: no moment is called \"nirvana\""),
     ("[expect]\nconvergence_max = \"1s..2s\"", "f:3:19: convergence_max: a range has no meaning here"),
     ("[[link]]\nbetween = [\"eu\", \"eu\"]", "f:3:11: between: names two different regions"),
-    ("core = [\"eu\"]", "f:2:8: core: names two regions at least"),
+    ("core = [\"eu\"]", "f:2:8: core: it takes two regions at least to agree; name another one"),
     ("[[link]]\ndelay = \"1ms\"", "f:2:1: a link has two ends"),
 ];
 

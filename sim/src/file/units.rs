@@ -62,17 +62,19 @@ impl Unit {
         }
     }
 
-    /// What to write instead.
-    pub(super) const fn example(self) -> &'static str {
+    /// What to write instead; with `ranges`, of those too.
+    pub(super) const fn example(self, ranges: bool) -> &'static str {
         match self {
-            Self::Time => {
+            Self::Time if ranges => {
                 "a number with one of the units us, ms, s, m, h, d, such as \"10ms\", or a range as \"10ms..50ms\""
             }
+            Self::Time => "a number with one of the units us, ms, s, m, h, d, such as \"10ms\"",
             Self::Size => "a number with one of the units B, KiB, MiB, GiB, kB, MB, such as \"16KiB\"",
             Self::Flow => "a number with one of the units B/s, kB/s, MB/s, such as \"50kB/s\"",
             Self::Pace => "a number a second, such as \"20/s\"",
             Self::Share => "a share in steps of a tenth of a percent, such as \"1%\" or \"0.5%\"",
-            Self::Count => "a whole number, such as 5, or a range as \"5..20\"",
+            Self::Count if ranges => "a whole number, such as 5, or a range as \"5..20\"",
+            Self::Count => "a whole number, such as 5",
         }
     }
 

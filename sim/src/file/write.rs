@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 use super::units::Unit;
 use crate::habits::{Demand, Habits};
 use crate::link::{Spread, Weather};
+use crate::pattern::Group;
 use crate::scenario::Scenario;
 use crate::schedule::Schedule;
 
@@ -24,8 +25,6 @@ pub struct Labels {
     pub name: String,
     /// What it shows.
     pub about: String,
-    /// The regions' names, by index; `r1`, `r2`, … where there are none.
-    pub regions: Vec<String>,
 }
 
 /// The file of `schedule`.
@@ -34,9 +33,7 @@ pub struct Labels {
 /// What cannot be written, in words; nothing that [`Schedule::draw`] or a scenario file makes.
 pub fn write(schedule: &Schedule, labels: &Labels) -> Result<String, String> {
     let scenario = &schedule.scenario;
-    let sites = scenario.sites();
-    let named = labels.regions.len() == sites;
-    let names = if named { labels.regions.clone() } else { (1..=sites).map(|n| format!("r{n}")).collect() };
+    let names: Vec<String> = (0..scenario.sites()).map(|at| scenario.name(at)).collect();
     let mut text = head(scenario, labels, &names);
     text += &events::write(schedule, &names)?;
     text += &jobs::write(schedule, &names);
@@ -55,6 +52,13 @@ pub(super) fn runs_alike(a: &Schedule, b: &Schedule) -> bool {
     let bare = |schedule: &Schedule| {
         let mut scenario = schedule.scenario.clone();
         scenario.spells.clear();
+        scenario.names.clear();
+        let mut members = Group::of(0..scenario.regions);
+        for step in &mut scenario.steps {
+            // Whoever leaves joins on no disk.
+            step.fresh &= step.members.len() > members.len();
+            members = step.members;
+        }
         (scenario.clients, scenario.demand) = (0, Demand::CALM);
         let rough = scenario.menu.rough;
         scenario.menu = crate::scenario::Menu { rough, ..Default::default() };

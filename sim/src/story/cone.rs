@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::moment::{Fate, MomentId, PartNote, What};
 use super::names::Names;
 use super::record::Record;
-use super::words::{region, sentence};
+use super::words::{numbered, sentence};
 use crate::limits;
 use crate::oracle::facts::{Key, View};
 use crate::oracle::violation::Violation;
@@ -53,8 +53,9 @@ impl Step {
         }
         let moments: Vec<_> = self.moments.iter().map(|id| &record.moments[*id as usize]).collect();
         let pairs = |wanted: fn(&What) -> Option<usize>| -> Vec<String> {
-            let pair =
-                |from: Option<usize>, to| format!("{}→{}", from.map_or_else(String::new, region), region(to));
+            let pair = |from: Option<usize>, to| {
+                format!("{}→{}", from.map_or_else(String::new, |from| record.region(from)), record.region(to))
+            };
             moments.iter().filter_map(|m| Some(pair(m.site, wanted(&m.what)?))).collect()
         };
         let cuts = pairs(|what| if let What::Cut { to } = what { Some(*to) } else { None });
@@ -113,7 +114,7 @@ fn starts(record: &Record, violation: &Violation) -> Vec<usize> {
     let text = violation.story.join(" ");
     let named = |site: &usize| {
         violation.regions.contains(&(*site as u16 + 1))
-            || text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == region(*site))
+            || text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == numbered(*site))
     };
     let any = (0..record.sites).any(|site| named(&site));
     let end = record.moments.len();
@@ -336,8 +337,8 @@ fn severed(record: &Record, reached: &[usize]) -> Option<Step> {
     let (a, b) = record.severed.filter(|(a, b)| reached[*a] > 0 && reached[*b] > 0)?;
     let remark = format!(
         "{} and {} can never reach each other in this run: what one knows comes to the other by way of others",
-        region(a),
-        region(b)
+        record.region(a),
+        record.region(b)
     );
     Some(Step { at_us: 0, site: None, moments: Vec::new(), around: true, remark: Some(remark) })
 }
@@ -378,7 +379,7 @@ fn silences(record: &Record, violation: &Violation, steps: &[Step]) -> Vec<Step>
         let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         let remark = format!(
             "{} took in {frames} frames since the key was last written ({}); none brought what it lacks",
-            region(site),
+            record.region(site),
             kinds.join(", ")
         );
         let (at_us, site) = (violation.at_us, Some(site));

@@ -78,5 +78,6 @@ fn show(text: &mut String, record: &Record, told: &Told<'_>, range: std::ops::Ra
 
 fn title(report: &RunReport) -> String {
     let planted = report.canary.map_or_else(String::new, |bug| format!(" with {bug}"));
-    format!("seed {}{planted}", report.seed)
+    let file = report.file.as_ref().map_or_else(String::new, |file| format!("{file} "));
+    format!("{file}seed {}{planted}", report.seed)
 }

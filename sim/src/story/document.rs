@@ -23,6 +23,7 @@ use super::rules::rule_of;
 use super::spans::{Cuts, Slots, downs};
 use super::words::{holder_words, parts_words};
 use crate::limits;
+use crate::naming;
 use crate::oracle::facts::{Key, View};
 use crate::report::RunReport;
 use crate::world::Figures;
@@ -288,7 +289,7 @@ impl<'r> Told<'r> {
             storm_us: record.storm_us,
             events: report.events,
             max_drift_ms: record.max_drift_ms,
-            regions: (0..record.sites).map(super::words::region).collect(),
+            regions: (0..record.sites).map(|site| record.region(site)).collect(),
             violation: self.violation(&mut keys),
             steps: self.steps(),
             steps_left_out: self.cone.left_out,
@@ -325,7 +326,7 @@ impl<'r> Told<'r> {
             key: violation.key.map(|key| keys.number(key)),
             at_us: violation.at_us,
             regions: violation.regions.to_vec(),
-            story: violation.story.to_vec(),
+            story: violation.story.iter().map(|line| naming::named(line, &self.record.names)).collect(),
             words: violation.story.iter().map(|line| self.humanise(line)).collect(),
             expected,
             holdings,

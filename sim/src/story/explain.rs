@@ -85,7 +85,7 @@ fn broken(text: &mut String, report: &RunReport, violation: &Violation) {
         let _ = writeln!(text, "\nWhat is known of the key at that time");
         let _ = writeln!(text, "  by all that was accepted anywhere: {}", expected.holder);
         for row in held {
-            let _ = writeln!(text, "  r{}: {}", row.region, row.holder);
+            let _ = writeln!(text, "  {}: {}", told.names.region(row.region - 1), row.holder);
             wrapped(text, "      ", &row.parts.join("; "));
         }
     }

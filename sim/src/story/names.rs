@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::moment::{MomentId, What};
 use super::record::Record;
 use crate::clock::EPOCH_MS;
+use crate::naming;
 use crate::oracle::facts::{ClaimName, Key};
 
 /// Numbers within so many milliseconds of the start of time are taken for clock readings.
@@ -19,12 +20,13 @@ const DAY_MS: u64 = 86_400_000;
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     letters: BTreeMap<(Key, ClaimName), String>,
+    regions: Vec<String>,
 }
 
 impl Names {
     /// Letters for every claim of a run, in the order in which they were granted, but those of the moments `first`.
     pub fn of(record: &Record, first: &[MomentId]) -> Self {
-        let mut names = Self::default();
+        let mut names = Self { regions: record.names.clone(), ..Self::default() };
         let mut counts = BTreeMap::new();
         let all = record.moments.iter();
         let first = first.iter().filter_map(|id| record.moments.get(*id as usize));
@@ -43,6 +45,11 @@ impl Names {
     /// The letter of a claim; its whole name if nobody was ever granted it.
     pub fn claim(&self, key: Key, claim: ClaimName) -> String {
         self.letters.get(&(key, claim)).cloned().unwrap_or_else(|| claim.to_string())
+    }
+
+    /// What people call a region.
+    pub fn region(&self, site: usize) -> String {
+        naming::region(&self.regions, site)
     }
 
     /// All of them.
@@ -84,7 +91,7 @@ impl Names {
                 out.push_str(&clock(ms));
             }
         });
-        out
+        naming::named(&out, &self.regions)
     }
 }
 
@@ -161,9 +168,12 @@ mod tests {
         let claim = ClaimName { stamp: (EPOCH_MS + 812) << 16 | 3, region: 1, incarnation: 5 };
         let text = format!("r2 settled {claim} (completed in r3 at {}), seq 17", EPOCH_MS + 3_123);
         assert_eq!(Names::claims_in(&text), [claim]);
-        let names = Names { letters: [((4, claim), "B".to_owned())].into() };
+        let names = Names { letters: [((4, claim), "B".to_owned())].into(), regions: vec!["eu".to_owned()] };
         assert_eq!(names.humanise(&text, Some(4)), "r2 settled claim B (completed in r3 at 3.123 s), seq 17");
-        assert!(names.humanise(&text, Some(5)).contains(&claim.to_string()), "another key's claim");
+        assert!(
+            names.humanise(&text, Some(5)).contains(&claim.to_string().replace("@r1.", "@eu.")),
+            "another key's claim"
+        );
         assert_eq!(names.humanise("", None), "");
         assert_eq!(clock(EPOCH_MS - 5), "-0.005 s");
     }

@@ -16,6 +16,7 @@ use std::rc::Rc;
 use super::moment::{
     Answered, Arrived, Carry, Degree, Fate, Moment, MomentId, PartNote, PartState, Sent, What,
 };
+use crate::naming;
 use crate::network::Fate as Passage;
 use crate::oracle::ask::{Answer, Ask, Decision};
 use crate::oracle::facts::{ClaimName, Key, Millis, View};
@@ -33,6 +34,8 @@ pub struct Recorder(Option<Rc<RefCell<Record>>>);
 pub struct Record {
     /// Regions that ever are.
     pub sites: usize,
+    /// What people call them.
+    pub names: Vec<String>,
     /// Those that are there from the start.
     pub regions: usize,
     /// The keys, by number.
@@ -196,6 +199,7 @@ impl Record {
         let numbers = scenario.keys.iter().zip(0..).map(|(key, number)| (key.clone().into_bytes(), number));
         Self {
             sites: scenario.sites(),
+            names: scenario.names.clone(),
             regions: scenario.regions,
             keys: scenario.keys.clone(),
             storm_us: scenario.storm_us,
@@ -205,6 +209,11 @@ impl Record {
             numbers: numbers.collect(),
             ..Self::default()
         }
+    }
+
+    /// What people call a region.
+    pub fn region(&self, site: usize) -> String {
+        naming::region(&self.names, site)
     }
 
     pub(super) fn push(&mut self, at_us: u64, site: Option<usize>, what: What) {

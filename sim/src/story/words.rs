@@ -8,13 +8,14 @@ use super::record::Record;
 use crate::oracle::facts::{Key, View};
 use crate::oracle::winner::{Verdict as Winner, winner};
 
-/// A region's name.
-pub fn region(site: usize) -> String {
+/// A region as the oracle numbers it.
+pub fn numbered(site: usize) -> String {
     format!("r{}", site + 1)
 }
 
 /// What happened at a moment, without its time; `key` is the only one of interest, if there is one.
 pub fn sentence(record: &Record, names: &Names, moment: &Moment, key: Option<Key>) -> String {
+    let region = |site: usize| record.region(site);
     let here = moment.site.map_or_else(String::new, region);
     match &moment.what {
         What::Sent(sent) => sent_words(record, names, &here, sent, key),
@@ -140,7 +141,9 @@ pub fn part_words(names: &Names, key: Key, part: &PartNote) -> String {
     match part.state {
         PartState::Forgotten => "the key was forgotten".to_owned(),
         PartState::Conflict => "a double execution is listed".to_owned(),
-        PartState::Completed => format!("claim {} is completed in r{}", claim(), part.region),
+        PartState::Completed => {
+            format!("claim {} is completed in {}", claim(), names.region(usize::from(part.region) - 1))
+        }
         state => format!("claim {} {}", claim(), state.words()),
     }
 }
@@ -157,11 +160,11 @@ fn sent_words(record: &Record, names: &Names, here: &str, sent: &Sent, key: Opti
         }
         Fate::Arrives => "",
     };
-    format!("{here} tells {} that {what}{end}", region(sent.to))
+    format!("{here} tells {} that {what}{end}", record.region(sent.to))
 }
 
 fn arrived_words(record: &Record, names: &Names, here: &str, arrived: &Arrived, key: Option<Key>) -> String {
-    let from = region(arrived.from);
+    let from = record.region(arrived.from);
     if let Some(error) = &arrived.refused {
         return format!("{here} refuses what {from} sent: {error}");
     }
@@ -184,7 +187,8 @@ pub fn holder_words(names: &Names, key: Key, view: &View) -> String {
         Winner::Free => "free".to_owned(),
         Winner::Held(attempt) => format!("held by claim {}", names.claim(key, attempt.claim)),
         Winner::Settled(outcome) => {
-            format!("settled: claim {} completed in r{}", names.claim(key, outcome.claim), outcome.region)
+            let region = names.region(usize::from(outcome.region) - 1);
+            format!("settled: claim {} completed in {region}", names.claim(key, outcome.claim))
         }
     }
 }

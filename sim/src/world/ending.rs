@@ -100,6 +100,7 @@ impl World {
             let site = &mut self.sites[at];
             site.slow = 1;
             site.stalled_us = 0;
+            site.down_until_us = 0;
             (site.fuse, site.retry_fuse) = (None, None);
             site.disk.heal();
             if !site.clock.is_calm(self.scenario.max_drift_ms) {

@@ -59,13 +59,17 @@ impl World {
         let is_member = self.is_member(at);
         let site = &mut self.sites[at];
         // A machine that nobody has yet cannot fail.
-        if !site.born && !is_member || site.replica.is_none() && death == Death::Process {
+        if !site.born && !is_member {
+            return;
+        }
+        if site.replica.is_none() && death == Death::Process {
+            // There is no process to end, but whoever wanted it down for so long is not asked to be content with less.
+            self.stay_down(at, down_us);
             return;
         }
         site.note_lack();
         let lived = site.replica.take().is_some();
         site.life += 1;
-        let life = site.life;
         if !site.held.is_empty() {
             self.goals.reach(Goal::ReplyDied);
         }
@@ -94,7 +98,7 @@ impl World {
                 self.goals.reach(Goal::DiskLost);
             }
         }
-        self.heap.after(down_us, Event::Restart { site: at, life });
+        self.stay_down(at, down_us);
         if !lived {
             return;
         }
@@ -104,6 +108,14 @@ impl World {
                 self.end_session(at, peer, session, notice_us);
             }
         }
+    }
+
+    /// A region that is down starts again after `down_us`, or when the last of all that hold it down is over.
+    fn stay_down(&mut self, at: usize, down_us: u64) {
+        let until_us = self.now_us().saturating_add(down_us);
+        let site = &mut self.sites[at];
+        site.down_until_us = site.down_until_us.max(until_us);
+        self.heap.at(site.down_until_us, Event::Restart { site: at, life: site.life });
     }
 
     pub(super) fn set_fuse(&mut self, at: usize, calls: u64, power: bool, down_us: u64) {
@@ -182,9 +194,8 @@ impl World {
         }
         if self.sites[at].replica.is_none() && death == Death::Process {
             // It was about to start.
-            let life = self.sites[at].life;
             self.sites[at].disk.set_fuse(None);
-            self.heap.after(down_us, Event::Restart { site: at, life });
+            self.stay_down(at, down_us);
             return;
         }
         self.crash(at, down_us, death);
@@ -213,7 +224,8 @@ impl World {
         let now_us = self.now_us();
         let is_member = self.is_member(at);
         let site = &mut self.sites[at];
-        if site.life != life || site.replica.is_some() || !is_member {
+        let too_soon = now_us < site.down_until_us;
+        if site.life != life || site.replica.is_some() || !is_member || too_soon {
             return Ok(());
         }
         let wall = site.wall(now_us);

@@ -260,6 +260,11 @@ impl World {
         &self.scenario.keys
     }
 
+    /// Names of the regions, where they have any.
+    pub fn regions(&self) -> &[String] {
+        &self.scenario.names
+    }
+
     /// First phase: faults and work. Any violation ends it.
     pub fn storm(&mut self) -> Result<(), Violation> {
         self.run_until(self.scenario.storm_us)

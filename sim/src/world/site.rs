@@ -35,6 +35,8 @@ pub(super) struct Site {
     pub(super) clock: WallClock,
     pub(super) slow: u64,
     pub(super) life: u64,
+    /// While it is down: it does not start before, virtual microseconds.
+    pub(super) down_until_us: u64,
     pub(super) replica: Option<Replica>,
     /// Changes of membership that its configuration has, and those that its operator wants it to have.
     pub(super) step: usize,
@@ -102,6 +104,7 @@ impl Site {
             clock: WallClock::default(),
             slow: 1,
             life: 0,
+            down_until_us: 0,
             replica: None,
             step: 0,
             wanted: 0,

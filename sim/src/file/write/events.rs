@@ -41,8 +41,7 @@ fn memberships_text(schedule: &Schedule, names: &[String]) -> String {
         let (joins, name) = (step.members.has(changed), quoted(&names[changed]));
         let reloads: Vec<String> = step.reloads_us.iter().map(|us| time(*us)).collect();
         let verb = if joins { "add" } else { "retire" };
-        // Of meaning for who joins only; kept, since the schedule must stay what it is.
-        let fresh = if step.fresh { ", fresh = true" } else { "" };
+        let fresh = if joins && step.fresh { ", fresh = true" } else { "" };
         let _ = writeln!(text, "  {{ {verb} = {name}{fresh}, reloads = [{}] }},", reloads.join(", "));
         before = step.members;
     }
