@@ -39,6 +39,10 @@ pub fn shape(scenario: &Scenario) -> String {
     if let Some((a, b)) = scenario.severed {
         words.push(format!("{} and {} never linked", scenario.name(a), scenario.name(b)));
     }
+    for own in &scenario.clocks {
+        let offset = own.offset_ms.map_or_else(String::new, |ms| format!(" {ms:+} ms"));
+        words.push(format!("clock of {}{offset} {:+} ppm", scenario.name(own.region), own.drift_ppm));
+    }
     words.push(format!("max_drift {} ms", scenario.max_drift_ms));
     let healed =
         scenario.core.map_or_else(|| "all".to_owned(), |core| format!("only {}", group(core, scenario)));
@@ -159,6 +163,12 @@ fn fault_words(fault: &Fault, scenario: &Scenario) -> String {
         Fault::Full(at, Some(bytes)) => format!("the disk of {} has {bytes} bytes left", name(at)),
         Fault::Full(at, None) => format!("the disk of {} has room again", name(at)),
         Fault::Stall(at, us) => format!("no sync of {} returns for {}", name(at), duration(us)),
+        Fault::Pause(at, us) => format!("{} stands still for {}", name(at), duration(us)),
+        Fault::Backup(at) => format!("the data of {} is copied", name(at)),
+        Fault::Restore(at, us) => {
+            format!("{} is put back to its last copy, back after {}", name(at), duration(us))
+        }
+        Fault::Upgrade(at, us) => format!("{} is upgraded, back after {}", name(at), duration(us)),
         Fault::Rot(at, _) => format!("a bit turns over on the disk of {}", name(at)),
     }
 }

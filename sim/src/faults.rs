@@ -46,6 +46,14 @@ pub enum Fault {
     Stall(usize, u64),
     /// A bit of what is synced turns over; which one, that number says.
     Rot(usize, u64),
+    /// The process stands still for that long.
+    Pause(usize, u64),
+    /// The region's data is copied.
+    Backup(usize),
+    /// The machine goes down; it comes back with the last copy after that long.
+    Restore(usize, u64),
+    /// The region is stopped; it starts as the next version after that long.
+    Upgrade(usize, u64),
 }
 
 /// What happens together and is left out together: a partition with its end, a crash and what follows it.
@@ -116,6 +124,30 @@ pub(crate) fn draw_menu(scenario: &Scenario) -> Vec<Incident> {
         (menu.rot, 1, rot),
     ];
     for (on, most, make) in kinds {
+        let count = if on { dice.between(1, most) } else { 0 };
+        for _ in 0..count {
+            let at_us = dice.between(200_000, scenario.storm_us);
+            let mut faults = Vec::new();
+            make(scenario, at_us, &mut dice, &mut faults);
+            incidents.push(Incident::of(faults));
+        }
+    }
+    incidents.extend(draw_events(scenario));
+    incidents
+}
+
+/// The further kinds, each of dice of its own.
+fn draw_events(scenario: &Scenario) -> Vec<Incident> {
+    let menu = scenario.menu;
+    let kinds: [(bool, u64, u64, Maker); 4] = [
+        (menu.pauses, 1, 5, pause),
+        (menu.restores, 2, 2, restore),
+        (menu.swizzles, 3, 2, swizzle),
+        (menu.upgrades, 4, 1, upgrade),
+    ];
+    let mut incidents = Vec::new();
+    for (on, kind, most, make) in kinds {
+        let mut dice = Dice::new(scenario.seed, Stream::Events, (kind << 32) | 1);
         let count = if on { dice.between(1, most) } else { 0 };
         for _ in 0..count {
             let at_us = dice.between(200_000, scenario.storm_us);
@@ -256,6 +288,60 @@ fn rot(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, 
     faults.push((at_us, Fault::Rot(one(scenario, dice), dice.bits())));
 }
 
+/// From what no peer notices to what outlasts leases.
+fn pause(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    let typical_us = *dice.pick(&[20_000, 200_000, 600_000]);
+    faults.push((at_us, Fault::Pause(one(scenario, dice), dice.heavy(typical_us))));
+}
+
+fn restore(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    let region = one(scenario, dice);
+    faults.push((at_us, Fault::Backup(region)));
+    let back_us = at_us + dice.heavy(900_000);
+    faults.push((back_us, Fault::Restore(region, limits::REBIRTH_US + dice.heavy(200_000))));
+}
+
+fn swizzle(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    let lasts_us = dice.heavy(1_500_000);
+    swizzled(Group::of(0..scenario.sites()), (at_us, lasts_us), dice, faults);
+}
+
+/// Of the links between these regions some are cut, one after the other in the first half of the time, and mended in
+/// another order in the second: so many halves of the cluster come and go in between.
+pub(crate) fn swizzled(
+    among: Group,
+    (at_us, lasts_us): (u64, u64),
+    dice: &mut Dice,
+    faults: &mut Vec<(u64, Fault)>,
+) {
+    let ends: Vec<usize> = among.regions().collect();
+    let pairs = ends.iter().enumerate().flat_map(|(at, a)| ends[at + 1..].iter().map(move |b| (*a, *b)));
+    let all: Vec<(usize, usize)> = pairs.collect();
+    let mut chosen: Vec<(usize, usize)> = all.iter().copied().filter(|_| dice.chance(500)).collect();
+    if chosen.is_empty() {
+        chosen.extend(all.get(dice.below(all.len() as u64) as usize));
+    }
+    let half_us = lasts_us / 2;
+    for (nth, (a, b)) in chosen.into_iter().enumerate() {
+        let pattern = Pattern::steady(Shape::Between(Group::of([a]), Group::of([b])));
+        // It begins when it is to begin.
+        let cut_us = if nth == 0 { at_us } else { at_us + dice.below(half_us + 1) };
+        faults.push((cut_us, Fault::Cut(pattern, 0)));
+        faults.push((at_us + half_us + dice.below(lasts_us - half_us + 1), Fault::Mend(pattern)));
+    }
+}
+
+/// One region after the other, in any order.
+fn upgrade(scenario: &Scenario, at_us: u64, dice: &mut Dice, faults: &mut Vec<(u64, Fault)>) {
+    let mut regions: Vec<usize> = (0..scenario.sites()).collect();
+    let mut at_us = at_us / 2;
+    while !regions.is_empty() {
+        let region = regions.swap_remove(dice.below(regions.len() as u64) as usize);
+        faults.push((at_us, Fault::Upgrade(region, dice.heavy(100_000))));
+        at_us += dice.heavy(400_000);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,6 +366,11 @@ mod tests {
             assert_eq!(count(|f| matches!(f, Fault::Full(_, Some(_)))) > 0, menu.full_disks);
             assert_eq!(count(|f| matches!(f, Fault::Stall(..))) > 0, menu.stalls);
             assert_eq!(count(|f| matches!(f, Fault::Rot(..))), usize::from(menu.rot));
+            assert_eq!(count(|f| matches!(f, Fault::Pause(..))) > 0, menu.pauses);
+            assert_eq!(count(|f| matches!(f, Fault::Restore(..))) > 0, menu.restores);
+            assert_eq!(count(|f| matches!(f, Fault::Backup(_))), count(|f| matches!(f, Fault::Restore(..))));
+            let sites = if menu.upgrades { scenario.sites() } else { 0 };
+            assert_eq!(count(|f| matches!(f, Fault::Upgrade(..))), sites);
             assert_eq!(incidents, draw(&scenario));
         }
     }

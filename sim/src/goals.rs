@@ -133,11 +133,21 @@ pub enum Goal {
     RecordedHere,
     /// A lease was renewed with a majority.
     QuorumRenewed,
+    /// A process stood still for a while and went on.
+    Paused,
+    /// It then read a frame of a session that its peer had given up meanwhile.
+    ReadAfterPause,
+    /// An old backup was put back.
+    Restored,
+    /// Regions of two versions exchanged frames.
+    VersionsMixed,
+    /// Links were cut one after the other and mended in another order.
+    Swizzled,
 }
 
 impl Goal {
     /// Every goal.
-    pub const ALL: [Self; 63] = [
+    pub const ALL: [Self; 68] = [
         Self::Granted,
         Self::GrantedAgain,
         Self::Takeover,
@@ -201,6 +211,11 @@ impl Goal {
         Self::QuorumCompleted,
         Self::RecordedHere,
         Self::QuorumRenewed,
+        Self::Paused,
+        Self::ReadAfterPause,
+        Self::Restored,
+        Self::VersionsMixed,
+        Self::Swizzled,
     ];
 
     /// Its name in reports.
@@ -269,6 +284,11 @@ impl Goal {
             Self::QuorumCompleted => "quorum-completed",
             Self::RecordedHere => "recorded-here",
             Self::QuorumRenewed => "quorum-renewed",
+            Self::Paused => "paused",
+            Self::ReadAfterPause => "frame-read-after-pause",
+            Self::Restored => "backup-restored",
+            Self::VersionsMixed => "versions-mixed",
+            Self::Swizzled => "swizzled",
         }
     }
 }

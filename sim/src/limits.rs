@@ -98,5 +98,7 @@ pub const FILE_SYNC_US_MAX: u64 = 1_000_000;
 pub const FILE_SERVICES_MAX: u64 = 10_000;
 /// Jobs of a scenario in 1,000 seconds: 10,000 a second.
 pub const FILE_RATE_PER_KS_MAX: u64 = 10_000_000;
+/// A clock is too fast or too slow by at most so many millionths: ten times what a bad quartz is.
+pub const DRIFT_PPM_MAX: u64 = 1_000;
 /// A clock may be wrong by at most so many times `max_drift`: as far as [`crate::clock::Step::Beyond`] goes.
 pub const SKEW_TIMES_MAX: u64 = 5;

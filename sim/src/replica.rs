@@ -6,6 +6,7 @@
 //!
 //! Must never: decide anything.
 
+pub mod backup;
 pub mod carried;
 mod convert;
 pub mod rot;

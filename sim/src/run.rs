@@ -21,6 +21,8 @@ pub struct Options {
     pub keep_trace: bool,
     /// Take samples for `measure`; the trace differs, since agreement is looked for more often.
     pub measure: bool,
+    /// Take samples and look no more often: the trace is that of a run without.
+    pub sample: bool,
     /// Record what happened, for a report or an explanation.
     pub keep_story: bool,
 }
@@ -74,8 +76,8 @@ pub fn run_recorded(schedule: Schedule, options: Options, recorder: &Recorder) -
     plant(options.canary);
     let seed = schedule.scenario.seed;
     let mut world = World::new(schedule, options.keep_trace);
-    if options.measure {
-        world.measure();
+    if options.measure || options.sample {
+        world.measure(options.measure);
     }
     world.story = recorder.clone();
     let verdict = match world.storm() {

@@ -9,6 +9,7 @@
 use crdt::policy::Level;
 
 use crate::habits::{Demand, Habits};
+use crate::limits;
 use crate::membership::{self, Step};
 use crate::naming;
 use crate::network::{Rate, Spread, Weather};
@@ -67,6 +68,16 @@ pub struct Menu {
     pub stalls: bool,
     /// A bit turns over on a disk; at most once, and not in a run that loses a disk anyway.
     pub rot: bool,
+    /// Processes stand still for a while.
+    pub pauses: bool,
+    /// Old backups are put back.
+    pub restores: bool,
+    /// Links are cut one after the other and mended in another order.
+    pub swizzles: bool,
+    /// Regions are upgraded, one after the other.
+    pub upgrades: bool,
+    /// Wall clocks are too fast or too slow.
+    pub drifts: bool,
 }
 
 /// The shape of one run.
@@ -129,10 +140,23 @@ pub struct Scenario {
     pub links: Vec<OwnLink>,
     /// Typical one-way delay of the others after the healing, microseconds.
     pub healed_us: u64,
+    /// Wall clocks that begin in their own way.
+    pub clocks: Vec<OwnClock>,
     /// What services do while they are at a job.
     pub habits: Habits,
     /// What they want.
     pub demand: Demand,
+}
+
+/// How one region's wall clock begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OwnClock {
+    /// Whose, by index.
+    pub region: usize,
+    /// Beside the true time, milliseconds; `None`: drawn within the bound, as all are.
+    pub offset_ms: Option<i64>,
+    /// Too fast by so many millionths.
+    pub drift_ppm: i64,
 }
 
 /// One direction with a weather of its own.
@@ -187,6 +211,7 @@ impl Scenario {
             newcomers: 0,
             unhurried: false,
             links: Vec::new(),
+            clocks: Vec::new(),
             healed_us: HEALED_US,
             habits: Habits::NASTY,
             demand: Demand::NASTY,
@@ -199,7 +224,7 @@ impl Scenario {
             scenario.segment_bytes = 384 * 1024;
             scenario.reserve_bytes = scenario.segment_bytes;
         }
-        scenario.bounded(per_namespace, &mut dice).linked().cored().levelled()
+        scenario.bounded(per_namespace, &mut dice).linked().cored().levelled().eventful()
     }
 
     /// Many regions and one pattern of partitions until the healing, nothing else; a client and a half a region,
@@ -246,6 +271,7 @@ impl Scenario {
             newcomers: 0,
             unhurried: true,
             links: Vec::new(),
+            clocks: Vec::new(),
             healed_us: HEALED_US,
             habits: Habits::NASTY,
             demand: Demand::NASTY,
@@ -324,6 +350,26 @@ impl Scenario {
         self
     }
 
+    /// Further kinds of incidents. Of draws of their own, each kind of one, so that the rest of a seed's run is what it was
+    /// before there were these, and before there is another.
+    fn eventful(mut self) -> Self {
+        if self.menu == Menu::default() {
+            return self;
+        }
+        let on = |kind: u64, per_mille| Dice::new(self.seed, Stream::Events, kind << 32).chance(per_mille);
+        // What an old copy lacks is to be had from the others, as with a disk that is lost.
+        let whole = self.severed.is_none() && self.core.is_none() && !self.menu.rot;
+        self.menu.pauses = on(1, 250);
+        self.menu.restores = on(2, 120) && whole;
+        self.menu.swizzles = on(3, 200);
+        self.menu.upgrades = on(4, 150);
+        self.menu.drifts = on(5, 200);
+        if self.menu.drifts {
+            self.clocks = drifting(self.seed, self.sites());
+        }
+        self
+    }
+
     /// Who is healed at the end.
     pub fn healed(&self) -> Group {
         self.core.unwrap_or_else(|| Group::of(0..self.sites()))
@@ -392,6 +438,18 @@ const PATTERN_KEYS: usize = 40;
 const PATTERN_JITTER_US: u64 = 10_000;
 /// When the pattern of such a run begins and when it is healed, microseconds.
 const PATTERN_US: (u64, u64) = (2_000_000, 12_000_000);
+
+/// Clocks of which each goes at a pace of its own.
+pub(crate) fn drifting(seed: u64, sites: usize) -> Vec<OwnClock> {
+    let mut dice = Dice::new(seed, Stream::Events, (5 << 32) | 1);
+    let most = limits::DRIFT_PPM_MAX;
+    let clock = |region| OwnClock {
+        region,
+        offset_ms: None,
+        drift_ppm: dice.below(2 * most + 1) as i64 - most as i64,
+    };
+    (0..sites).map(clock).collect()
+}
 
 fn namespaces(max_drift_ms: u64, dice: &mut Dice) -> Vec<Namespace> {
     // In some runs every reply waits for the disk: then a power loss keeps the incarnation (S6).

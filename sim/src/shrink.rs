@@ -12,6 +12,7 @@
 
 use crate::faults::{Fault, Incident};
 use crate::network::{Spread, Weather};
+use crate::pattern::Pattern;
 use crate::report::{RunReport, Verdict};
 use crate::run::Options;
 use crate::schedule::Schedule;
@@ -171,6 +172,7 @@ impl Search {
             }
             changed = true;
         }
+        changed |= self.fewer_in_incidents();
         for at in 0..self.best.jobs.len() {
             let mut plainer = self.best.clone();
             if make_plain(&mut plainer.jobs[at]) {
@@ -181,12 +183,56 @@ impl Search {
     }
 }
 
+impl Search {
+    /// An incident of several regions or links, each by itself: a swizzle of which one link matters, an upgrade of which one
+    /// region does.
+    fn fewer_in_incidents(&mut self) -> bool {
+        let mut changed = false;
+        for at in 0..self.best.incidents.len() {
+            let parts = parts(&self.best.incidents[at]);
+            for part in parts.iter().filter(|_| parts.len() > 1) {
+                let mut fewer = self.best.clone();
+                fewer.incidents[at].faults.retain(|(_, fault)| part_of(fault) != Some(*part));
+                if !fewer.incidents[at].faults.is_empty() {
+                    changed |= self.attempt(fewer);
+                }
+            }
+        }
+        changed
+    }
+}
+
+/// What of an incident can be left out by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Piece {
+    Links(Pattern),
+    Upgrade(usize),
+}
+
+const fn part_of(fault: &Fault) -> Option<Piece> {
+    match fault {
+        Fault::Cut(pattern, _) | Fault::Mend(pattern) => Some(Piece::Links(*pattern)),
+        Fault::Upgrade(region, _) => Some(Piece::Upgrade(*region)),
+        _ => None,
+    }
+}
+
+fn parts(incident: &Incident) -> Vec<Piece> {
+    let mut parts: Vec<Piece> = Vec::new();
+    for part in incident.faults.iter().filter_map(|(_, fault)| part_of(fault)) {
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
+    parts
+}
+
 /// How often the storm is shortened at most.
 const STORM_HALVES: usize = 6;
 
 /// What can be plainer about the shape; `false`: it is already.
 type Simplify = fn(&mut Schedule) -> bool;
-const PLAINER: [Simplify; 10] = [
+const PLAINER: [Simplify; 12] = [
     |schedule| {
         let weather = schedule.scenario.weather;
         let calm = Weather { loss: 0, duplicate: 0, reorder: 0, replay: 0, ..weather };
@@ -200,6 +246,18 @@ const PLAINER: [Simplify; 10] = [
     },
     |schedule| schedule.scenario.distances_us.take().is_some(),
     |schedule| schedule.scenario.severed.take().is_some(),
+    |schedule| !std::mem::take(&mut schedule.scenario.clocks).is_empty(),
+    |schedule| {
+        // An upgrade stops and starts, and mostly that is all that matters.
+        let faults = schedule.incidents.iter_mut().flat_map(|incident| &mut incident.faults);
+        let mut changed = false;
+        for (_, fault) in faults {
+            if let Fault::Upgrade(region, down_us) = *fault {
+                (*fault, changed) = (Fault::Crash(region, down_us), true);
+            }
+        }
+        changed
+    },
     |schedule| schedule.scenario.core.take().is_some(),
     |schedule| schedule.scenario.tight_memory_bytes.take().is_some(),
     |schedule| std::mem::take(&mut schedule.scenario.checkpoints),
@@ -234,6 +292,7 @@ fn without_last_region(schedule: &Schedule) -> Option<Schedule> {
             scenario.regions -= 1;
         }
         scenario.links.retain(|link| link.from != last && link.to != last);
+        scenario.clocks.retain(|own| own.region != last);
         scenario.names.truncate(last);
         without_in_patterns(&mut fewer.incidents, last);
         fewer
@@ -269,6 +328,10 @@ const fn names(fault: &Fault, region: usize) -> bool {
         | Fault::DiskError(at, ..)
         | Fault::Full(at, _)
         | Fault::Stall(at, _)
+        | Fault::Pause(at, _)
+        | Fault::Backup(at)
+        | Fault::Restore(at, _)
+        | Fault::Upgrade(at, _)
         | Fault::Rot(at, _) => *at == region,
     }
 }

@@ -31,6 +31,8 @@ pub struct Plan {
     pub twice_every: u64,
     /// Go on after a failure.
     pub keep_going: bool,
+    /// Take samples, for what a scenario expects.
+    pub sample: bool,
     /// Which bug to plant.
     pub canary: Option<crdt::canary::Bug>,
 }
@@ -118,10 +120,10 @@ pub fn swarm_of(
 
 fn one(
     seed: u64,
-    Plan { canary, twice_every, .. }: Plan,
+    Plan { canary, sample, twice_every, .. }: Plan,
     make: &(dyn Fn(u64) -> Schedule + Sync),
 ) -> (RunReport, bool) {
-    let options = Options { canary, ..Options::default() };
+    let options = Options { canary, sample, ..Options::default() };
     let first = run_caught_schedule(make(seed), options);
     if !seed.is_multiple_of(twice_every) || first.verdict != Verdict::Pass {
         return (first, false);

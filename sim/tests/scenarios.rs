@@ -174,3 +174,71 @@ fn every_example_of_the_manual_runs_and_shows_something() {
         assert!(!moments.is_empty() && moments.iter().all(|outcome| outcome.held), "{moments:?}\n{example}");
     }
 }
+
+/// A region that stands still decides, writes, sends and reads nothing, and goes on from there in the same life.
+#[test]
+fn a_region_that_stands_still_does_nothing_and_goes_on() {
+    let text = format!(
+        "event = [{{ at = \"1s\", pause = \"eu\", for = \"2s\" }}, {{ at = \"2.5s\", pause = \"eu\", for = \"1s\" }}]\n{TINY}\
+         [workload]\nrate = \"50/s\"\n"
+    );
+    let plan = sim::file::parse("pause", &text).expect("a scenario");
+    let options = sim::run::Options { keep_trace: true, ..Default::default() };
+    let report = sim::run::run_schedule(plan.schedule(1), options);
+    assert_eq!(report.verdict, sim::report::Verdict::Pass);
+    let trace = report.text.expect("it was kept");
+    let lines: Vec<(f64, &str)> = trace
+        .lines()
+        .filter_map(|line| line.trim_start().split_once(' '))
+        .filter_map(|(at, what)| Some((at.parse().ok()?, what)))
+        .collect();
+    let of_eu = |what: &str| {
+        let first = what.contains(" [0, ") || what.ends_with(" [0]");
+        let outside = ["pause", "break", "connect", "down [1", "send [1"];
+        first && !outside.iter().any(|other| what.starts_with(other))
+    };
+    let done: Vec<_> =
+        lines.iter().filter(|(at, what)| (1.000_001..3.499_999).contains(at) && of_eu(what)).collect();
+    assert!(done.is_empty(), "{done:?}");
+    assert!(lines.iter().any(|(at, what)| *at == 3.5 && what.starts_with("resume [0]")), "{lines:?}");
+    assert!(lines.iter().any(|(at, what)| *at == 3.5 && what.starts_with("tick [0]")), "it goes on at once");
+    assert_eq!(lines.iter().filter(|(_, what)| what.starts_with("start [0,")).count(), 1, "in the same life");
+}
+
+/// S6: "restored backup" is a start after which data may be incomplete: a new incarnation, and what the copy has is there.
+#[test]
+fn a_region_that_is_put_back_to_a_copy_takes_a_new_incarnation() {
+    let text = format!(
+        "event = [{{ at = \"3s\", restore = \"eu\", from = \"2.5s\", down = \"1.2s\" }}]\n{TINY}[expect]\nreached = [\"new-incarnation\"]\n"
+    );
+    let plan = sim::file::parse("restore", &text).expect("a scenario");
+    let options = sim::run::Options { keep_trace: true, ..Default::default() };
+    let report = sim::run::run_schedule(plan.schedule(1), options);
+    assert_eq!(report.verdict, sim::report::Verdict::Pass);
+    let trace = report.text.as_deref().expect("it was kept");
+    let lives: Vec<&str> = trace.lines().filter_map(|line| line.split(" start [0, ").nth(1)).collect();
+    let incarnation = |life: &str| life.split(',').next().and_then(|number| number.parse::<u64>().ok());
+    assert_eq!(lives.len(), 2, "{lives:?}");
+    assert!(incarnation(lives[0]) < incarnation(lives[1]), "{lives:?}");
+    assert!(plan.expect.judge(&report, true).iter().all(|outcome| outcome.held));
+}
+
+#[test]
+fn limits_of_staleness_and_of_the_window_are_judged_and_leave_the_trace_as_it_is() {
+    let text = |limits: &str| {
+        let head = "duration = \"6s\"\nregion = [{ name = \"eu\" }, { name = \"us\" }]\n";
+        let cut = "event = [{ at = \"1.5s\", partition = \"eu | us\", for = \"2s\" }]\n";
+        let job =
+            |at: &str, region: &str| format!("{{ at = \"{at}\", region = \"{region}\", key = \"pay:1\" }}");
+        format!("{head}{cut}job = [{}, {}]\n{limits}", job("2s", "eu"), job("3s", "us"))
+    };
+    let path = file("limits.toml", &text("[expect]\nwindow_max = \"500ms\"\nstale_max = \"10s\"\n"));
+    let (code, out, err) = onced_sim(&["run", path.to_str().expect("UTF-8")]);
+    assert_eq!(code, 3, "{out}{err}");
+    assert!(out.contains("MISSED window_max: at most 500ms, measured "), "{out}");
+    assert!(out.contains("kept   stale_max: at most 10s, measured"), "{out}");
+    let hash = |out: &str| out.lines().next().and_then(|line| line.split("trace ").nth(1)).map(str::to_owned);
+    let plain = file("no-limits.toml", &text(""));
+    let (code, plain, _) = onced_sim(&["run", plain.to_str().expect("UTF-8")]);
+    assert_eq!((code, hash(&plain)), (0, hash(&out)));
+}

@@ -19,7 +19,15 @@ fn onced_sim(arguments: &[&str]) -> (i32, String, String) {
 
 #[test]
 fn a_small_swarm_passes() {
-    let plan = Plan { start: 0, seeds: 60, jobs: 2, twice_every: 20, keep_going: true, canary: None };
+    let plan = Plan {
+        start: 0,
+        seeds: 60,
+        jobs: 2,
+        twice_every: 20,
+        keep_going: true,
+        sample: false,
+        canary: None,
+    };
     let report = swarm(plan, &Progress::new(plan.seeds, false));
     let failures: Vec<String> = report.failures.iter().map(sim::report::RunReport::human).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
@@ -73,7 +81,14 @@ fn a_trace_is_written_where_it_was_asked_for() {
 #[test]
 fn every_planted_bug_is_caught() {
     for bug in crdt::canary::Bug::ALL {
-        let plan = Plan { start: 0, seeds: CANARY_SEEDS_MAX, jobs: 2, keep_going: false, canary: Some(bug) };
+        let plan = Plan {
+            start: 0,
+            seeds: CANARY_SEEDS_MAX,
+            jobs: 2,
+            keep_going: false,
+            sample: false,
+            canary: Some(bug),
+        };
         let report = swarm(plan, &Progress::new(plan.seeds, false));
         assert!(!report.failures.is_empty(), "{} was not caught in {CANARY_SEEDS_MAX} seeds", bug.name());
         let replay = report.failures[0].replay_command();

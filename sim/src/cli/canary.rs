@@ -41,6 +41,7 @@ pub fn command(json: bool, only: Option<&str>, jobs: usize) -> u8 {
             jobs,
             twice_every: limits::TWICE_EVERY,
             keep_going: false,
+            sample: false,
             canary: Some(bug),
         };
         let report = swarm(plan, &Progress::new(plan.seeds, false));

@@ -229,7 +229,7 @@ fn run_command(args: &RunArgs) -> u8 {
         Err(message) => return usage(&message),
     };
     let (keep_trace, keep_story) = (args.trace.is_some(), args.report.is_some());
-    let options = Options { canary, keep_trace, keep_story, measure: false };
+    let options = Options { canary, keep_trace, keep_story, ..Options::default() };
     let (report, code) = match &args.subject.file {
         Some(file) => match scenario::run(file, args.subject.seed, options, args.json) {
             Ok(done) => done,
@@ -273,7 +273,7 @@ fn swarm_command(args: &SwarmArgs) -> u8 {
     }
     let Seeds { start, seeds, ref threads, json } = args.runs;
     let (jobs, twice_every, keep_going) = (threads.count(), args.twice_every, args.keep_going);
-    let plan = Plan { start, seeds, jobs, twice_every, keep_going, canary };
+    let plan = Plan { start, seeds, jobs, twice_every, keep_going, sample: false, canary };
     if let Some(file) = &args.file {
         return scenario::swarm(file, plan, json);
     }

@@ -145,6 +145,7 @@ pub(super) fn run(
     json: bool,
 ) -> Result<(RunReport, u8), u8> {
     let plan = load(path)?;
+    let options = Options { sample: plan.expect.needs_samples(), ..options };
     let mut report = run_caught_schedule(plan.schedule(seed.unwrap_or(plan.seed)), options);
     report.file = Some(path.display().to_string());
     let outcomes = plan.expect.judge(&report, true);
@@ -172,6 +173,7 @@ pub(super) fn swarm(path: &Path, plan: swarm::Plan, json: bool) -> u8 {
         }
     };
     let progress = Progress::new(plan.seeds, !json);
+    let plan = swarm::Plan { sample: scenario.expect.needs_samples(), ..plan };
     let mut report = swarm_of(plan, &progress, &|seed| scenario.schedule(seed), &watch);
     report.failures.iter_mut().for_each(|failure| failure.file = Some(path.display().to_string()));
     let mut missed = missed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);

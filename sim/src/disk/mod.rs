@@ -341,6 +341,23 @@ impl Disk {
         *self = Self::new(self.dice.clone());
     }
 
+    /// All files as a reader sees them.
+    pub fn copy(&self) -> Vec<(String, Vec<u8>)> {
+        let bytes = |name: &String| self.read(name).unwrap_or_default().to_vec();
+        self.names.keys().map(|name| (name.clone(), bytes(name))).collect()
+    }
+
+    /// The disk is replaced by a new one with these files, synced.
+    pub fn put_back(&mut self, files: &[(String, Vec<u8>)]) -> Result<(), Fail> {
+        self.lose_everything();
+        for (name, bytes) in files {
+            let file = self.create(name)?;
+            self.write_at(file, 0, bytes)?;
+            self.sync(file)?;
+        }
+        self.sync_folder()
+    }
+
     /// The power fails.
     pub fn power_loss(&mut self) -> Loss {
         let in_order = self.dice.chance(400);

@@ -8,7 +8,7 @@ use super::plan::{NamespacePlan, Plan};
 use super::problem::{FileError, Source};
 use super::raw::{Leaf, RawEvent, RawFile, RawNamespace};
 use super::units::Unit;
-use super::{advice, events, expect, idle, jobs, topology};
+use super::{advice, clocks, events, expect, idle, jobs, topology};
 use crdt::policy::Level;
 
 use crate::habits::Demand;
@@ -70,10 +70,16 @@ fn assemble(checker: &mut Checker<'_>, raw: &RawFile) -> Plan {
         max_drift_ms: max_drift_ms.low,
         cuts: Vec::new(),
         mends: Vec::new(),
+        begins_us: None,
+        copied: Group::default(),
+        put_back: Vec::new(),
+        upgraded: Group::default(),
     };
     let events = reader.read(&raw.event);
+    let is_upgraded = !reader.upgraded.is_empty();
+    let clocks = clocks::read(checker, &raw.clock, names, max_drift_ms.low);
     check_severed(checker, raw, links.severed.is_some());
-    let chaos = chaos(checker, raw);
+    let chaos = chaos(checker, raw, is_upgraded);
     let core = core(checker, raw, names, chaos);
     "expect".clone_into(&mut checker.place);
     let expect = expect::read(checker, &raw.expect);
@@ -99,6 +105,7 @@ fn assemble(checker: &mut Checker<'_>, raw: &RawFile) -> Plan {
         severed: links.severed,
         core,
         links: own,
+        clocks,
         disk,
         habits,
         demand,
@@ -301,10 +308,10 @@ fn core(checker: &mut Checker<'_>, raw: &RawFile, regions: &[String], chaos: Men
         }
     }
     let whole = |event: &RawEvent| {
-        [&event.add, &event.retire, &event.wipe, &event.rot].iter().all(|leaf| leaf.is_none())
+        [&event.add, &event.retire, &event.wipe, &event.restore, &event.rot].iter().all(|leaf| leaf.is_none())
     };
     let all = || raw.event.iter().flat_map(|event| std::iter::once(event).chain(&event.get_ref().and));
-    let lost = chaos.disk_loss || chaos.rot || raw.links.severed.is_some();
+    let lost = chaos.disk_loss || chaos.restores || chaos.rot || raw.links.severed.is_some();
     if core.len() < 2 && !wrong {
         let text = "core: it takes two regions at least to agree; name another one, or remove core: then all are healed";
         checker.error(&at, text);
@@ -332,7 +339,7 @@ fn check_severed(checker: &mut Checker<'_>, raw: &RawFile, severed: bool) {
 
 type Kind = (&'static str, fn(&mut Menu) -> &mut bool);
 /// Kinds of random incidents.
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 19] = [
     ("partitions", |menu| &mut menu.partitions),
     ("one_way", |menu| &mut menu.one_way),
     ("resets", |menu| &mut menu.resets),
@@ -347,10 +354,15 @@ const KINDS: [Kind; 14] = [
     ("full_disks", |menu| &mut menu.full_disks),
     ("stalls", |menu| &mut menu.stalls),
     ("rot", |menu| &mut menu.rot),
+    ("pauses", |menu| &mut menu.pauses),
+    ("restores", |menu| &mut menu.restores),
+    ("swizzles", |menu| &mut menu.swizzles),
+    ("upgrades", |menu| &mut menu.upgrades),
+    ("clock_drifts", |menu| &mut menu.drifts),
 ];
 
 /// `[chaos]`: what is drawn besides the time line.
-fn chaos(checker: &mut Checker<'_>, raw: &RawFile) -> Menu {
+fn chaos(checker: &mut Checker<'_>, raw: &RawFile, is_upgraded: bool) -> Menu {
     let mut menu = Menu::default();
     let Some((kinds, at)) = checker.texts(&raw.chaos.kinds, "kinds") else { return menu };
     for kind in kinds {
@@ -364,11 +376,21 @@ fn chaos(checker: &mut Checker<'_>, raw: &RawFile) -> Menu {
         }
     }
     let all = || raw.event.iter().map(Spanned::get_ref);
-    let (rots, wipes) = (all().any(|e| e.rot.is_some()), all().any(|e| e.wipe.is_some()));
-    if menu.rot && (menu.disk_loss || rots || wipes) || rots && menu.disk_loss {
+    let wipes = all().any(|e| e.wipe.is_some() || e.restore.is_some());
+    let rots = all().any(|e| e.rot.is_some());
+    let loses = menu.disk_loss || menu.restores;
+    if menu.upgrades && is_upgraded {
+        let text = "kinds: upgrades has every region upgraded once, and an event upgrades one too; keep one of the two";
+        checker.error(&at, text);
+    }
+    if menu.drifts && !raw.clock.is_empty() {
+        let text = "kinds: clock_drifts draws every clock, and [[clock]] says it; keep one of the two";
+        checker.error(&at, text);
+    }
+    if menu.rot && (loses || rots || wipes) || rots && loses {
         checker.error(
             &at,
-            "kinds: rot takes what must not be gone elsewhere too: none beside another rot or a wipe",
+            "kinds: rot takes what must not be gone elsewhere too: none beside another rot, a wipe or a restore",
         );
     }
     menu

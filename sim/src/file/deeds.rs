@@ -6,7 +6,7 @@ use super::ranged::Ranged;
 use crate::clock::Step as ClockStep;
 use crate::disk::Call;
 use crate::faults::{self, Fault};
-use crate::pattern::{Pattern, Spell};
+use crate::pattern::{Group, Pattern, Spell};
 use crate::random::{Dice, Stream};
 
 /// How much goes down.
@@ -43,6 +43,14 @@ pub(super) enum Deed {
     DiskError(usize, Call, Ranged),
     Rot(usize, Option<u64>),
     Reload(usize),
+    Pause(usize),
+    Backup(usize),
+    /// With when the copy is taken, where no other event takes it.
+    Restore(usize, Option<Ranged>, Ranged),
+    /// Between these regions; with what names its dice.
+    Swizzle(Group, Ranged),
+    /// One after the other: how long each is down, and how far apart they follow.
+    Upgrade(Vec<usize>, Ranged, Ranged),
 }
 
 /// One deed of an event.
@@ -104,6 +112,25 @@ impl Part {
                 push(Fault::Rot(*region, which.unwrap_or_else(drawn)));
             }
             Deed::Reload(region) => push(Fault::Reload(*region)),
+            Deed::Pause(region) => push(Fault::Pause(*region, until_us.unwrap_or(at_us) - at_us)),
+            Deed::Backup(region) => push(Fault::Backup(*region)),
+            Deed::Restore(region, from_us, down_us) => {
+                // A copy that is put back at once is taken before.
+                faults.extend(from_us.map(|from_us| (draw(from_us), Fault::Backup(*region))));
+                faults.push((at_us, Fault::Restore(*region, draw(*down_us))));
+            }
+            Deed::Swizzle(among, dice) => {
+                let mut dice = Dice::new(seed, Stream::Ranges, dice.entity.wrapping_add(nth));
+                let lasts_us = until_us.unwrap_or(at_us) - at_us;
+                faults::swizzled(*among, (at_us, lasts_us), &mut dice, faults);
+            }
+            Deed::Upgrade(regions, down_us, apart_us) => {
+                let mut at_us = at_us;
+                for (region, nth) in regions.iter().zip(0..) {
+                    faults.push((at_us, Fault::Upgrade(*region, down_us.draw_nth(seed, nth))));
+                    at_us = at_us.saturating_add(apart_us.draw_nth(seed, nth));
+                }
+            }
         }
         if let Some(until_us) = until_us
             && let Some(end) = self.deed.end()
@@ -142,6 +169,7 @@ impl Deed {
 
     /// Whether `for` means something for it.
     pub(super) const fn lasts(&self) -> bool {
-        matches!(self, Self::Cut(_, None) | Self::Stall(_)) || self.end().is_some()
+        matches!(self, Self::Cut(_, None) | Self::Stall(_) | Self::Pause(_) | Self::Swizzle(..))
+            || self.end().is_some()
     }
 }

@@ -9,17 +9,15 @@ use toml::Spanned;
 
 use super::checker::{Checker, span_or};
 use super::deeds::{Deed, Down, Part};
-use super::groups;
 use super::ranged::Ranged;
 use super::raw::{Leaf, RawEvent};
 use super::units::Unit;
-use super::{advice, idle};
 use crate::clock::Step as ClockStep;
 use crate::disk::Call;
 use crate::faults::{Fault, Incident};
 use crate::limits;
 use crate::membership::Step;
-use crate::pattern::{Group, NAMES, Pattern, Shape};
+use crate::pattern::{Group, Pattern};
 use crate::scenario::Scenario;
 
 /// One entry of the time line.
@@ -96,16 +94,21 @@ pub(super) fn expand(events: &[Planned], seed: u64, scenario: &Scenario) -> (Vec
 
 /// Everything that a deed could be asked for, with its own key.
 type Ask = (&'static str, fn(&RawEvent) -> &Leaf);
-const DEEDS: [Ask; 21] = [
+const DEEDS: [Ask; 26] = [
     ("partition", |raw| &raw.partition),
     ("one_way", |raw| &raw.one_way),
     ("ring", |raw| &raw.ring),
     ("everywhere", |raw| &raw.everywhere),
     ("pattern", |raw| &raw.pattern),
     ("reset", |raw| &raw.reset),
+    ("swizzle", |raw| &raw.swizzle),
+    ("pause", |raw| &raw.pause),
     ("crash", |raw| &raw.crash),
     ("power_loss", |raw| &raw.power_loss),
     ("wipe", |raw| &raw.wipe),
+    ("backup", |raw| &raw.backup),
+    ("restore", |raw| &raw.restore),
+    ("upgrade", |raw| &raw.upgrade),
     ("clock", |raw| &raw.clock),
     ("slow_disk", |raw| &raw.slow_disk),
     ("full_disk", |raw| &raw.full_disk),
@@ -122,11 +125,13 @@ const DEEDS: [Ask; 21] = [
 
 /// What says more about a deed, and which deeds it is for.
 type Detail = (&'static str, fn(&RawEvent) -> &Leaf, &'static [&'static str]);
-const DETAILS: [Detail; 14] = [
+const DETAILS: [Detail; 16] = [
     ("flap", |raw| &raw.flap, &["partition", "one_way", "ring", "everywhere"]),
     ("turn", |raw| &raw.turn, &["partition", "one_way", "ring", "everywhere", "pattern"]),
     ("mend", |raw| &raw.mend, &["partition", "one_way", "ring", "everywhere", "pattern"]),
-    ("down", |raw| &raw.down, &["crash", "power_loss", "wipe", "fuse", "retry_fuse"]),
+    ("down", |raw| &raw.down, &["crash", "power_loss", "wipe", "restore", "upgrade", "fuse", "retry_fuse"]),
+    ("from", |raw| &raw.from, &["restore"]),
+    ("apart", |raw| &raw.apart, &["upgrade"]),
     ("set", |raw| &raw.set, &["clock"]),
     ("times", |raw| &raw.times, &["slow_disk"]),
     ("room", |raw| &raw.room, &["full_disk"]),
@@ -151,6 +156,13 @@ pub(super) struct Reader<'c, 's> {
     /// Patterns that are cut somewhere, and those that are mended and where.
     pub cuts: Vec<Pattern>,
     pub mends: Vec<(Range<usize>, Pattern)>,
+    /// When the deed that is being read happens at the earliest, microseconds.
+    pub begins_us: Option<u64>,
+    /// Regions that are copied, and those that are put back to a copy taken by another event, and where that stands.
+    pub copied: Group,
+    pub put_back: Vec<(Range<usize>, usize)>,
+    /// Regions that are upgraded.
+    pub upgraded: Group,
 }
 
 impl Reader<'_, '_> {
@@ -169,6 +181,7 @@ impl Reader<'_, '_> {
         }
         self.check_rot(raw);
         self.check_mends();
+        self.check_backups();
         let reloads = raw.iter().find(|event| event.get_ref().reload.is_some());
         if let Some(event) =
             reloads.filter(|_| !planned.iter().any(|event| matches!(event, Planned::Change(_))))
@@ -190,6 +203,7 @@ impl Reader<'_, '_> {
             self.checker.error(&at, "after: is for what stands in and = [..]; write at");
         }
         let at_us = self.at(&raw.at, span);
+        self.begins_us = at_us.map(|at_us| at_us.low);
         let mut parts = vec![self.part(raw, span, Ranged::fixed(0))];
         let place = self.checker.place.clone();
         for (number, more) in raw.and.iter().enumerate() {
@@ -202,6 +216,7 @@ impl Reader<'_, '_> {
                 }
             }
             let after = self.checker.ranged_or(&more.after, "after", Unit::Time, 0..=limits::FILE_US_MAX, 0);
+            self.begins_us = at_us.map(|at_us| at_us.low.saturating_add(after.low));
             parts.push(self.part(more, &span, after));
         }
         let repeat = self.checker.fixed(&raw.repeat, "repeat", Unit::Count, 1..=1_000).unwrap_or(1);
@@ -240,13 +255,18 @@ impl Reader<'_, '_> {
             return None;
         };
         self.details(key, raw, span);
-        let deed = self.deed(key, leaf(raw), raw, span)?;
+        let deed = match *key {
+            "restore" => self.restore(leaf(raw), raw, span)?,
+            "upgrade" => self.upgrade(leaf(raw), raw, span)?,
+            "swizzle" => self.swizzle(leaf(raw), raw, span)?,
+            _ => self.deed(key, leaf(raw), raw, span)?,
+        };
         let lasts_us = self.checker.ranged(&raw.r#for, "for", Unit::Time, 1..=limits::FILE_US_MAX);
         if raw.r#for.is_some() && !deed.lasts() {
             let at = span_or(&raw.r#for, span);
             self.checker.error(&at, format!("for: {key} does not last; {}", instead_of_for(key)));
         }
-        if matches!(deed, Deed::Stall(_)) {
+        if matches!(deed, Deed::Stall(_) | Deed::Pause(_)) {
             self.checker.present(&raw.r#for, "for", span, "for = \"2s\"");
         }
         Some(Part { after_us, deed, lasts_us })
@@ -284,6 +304,11 @@ impl Reader<'_, '_> {
             "crash" => Deed::Down(Down::Process, region, self.down(raw, span, 1)?),
             "power_loss" => Deed::Down(Down::Power, region, self.down(raw, span, 1)?),
             "wipe" => Deed::Down(Down::Disk, region, self.down(raw, span, limits::REBIRTH_US)?),
+            "pause" => Deed::Pause(region),
+            "backup" => {
+                self.copied = self.copied.with(region);
+                Deed::Backup(region)
+            }
             "clock" => Deed::Clock(region, self.clock(&raw.set, span)?),
             "slow_disk" => Deed::SlowDisk(
                 region,
@@ -312,78 +337,64 @@ impl Reader<'_, '_> {
         })
     }
 
-    /// A pattern of cut links, which begins or is taken back.
-    fn links(&mut self, key: &str, leaf: &Leaf, raw: &RawEvent) -> Option<Deed> {
-        let sites = self.regions.len();
-        let shapes = match key {
-            "ring" => {
-                let reach = self.checker.fixed(leaf, key, Unit::Count, 1..=sites as u64)?;
-                vec![Pattern::steady(Shape::Ring(reach as usize))]
-            }
-            "everywhere" => {
-                idle::check_false(self.checker, leaf, key);
-                vec![Pattern::steady(Shape::Everywhere)]
-            }
-            "pattern" => {
-                let (name, at) = self.checker.text(leaf, key)?;
-                let Some(pattern) = Pattern::named(name, sites) else {
-                    let cut = NAMES.into_iter().filter(|name| Pattern::named(name, sites).is_some());
-                    let names = cut.collect::<Vec<_>>().join(", ");
-                    let text = if NAMES.contains(&name) {
-                        format!(
-                            "pattern: {name:?} cuts nothing between so few as {sites} regions; choose one of {names}, or add regions"
-                        )
-                    } else {
-                        let meant = advice::meant(name, NAMES.into_iter());
-                        format!("pattern: none is called {name:?}{meant}; choose one of {names}")
-                    };
-                    self.checker.error(&at, text);
-                    return None;
-                };
-                vec![pattern]
-            }
-            _ => {
-                let (texts, at) = self.checker.texts(leaf, key)?;
-                let mut shapes = Vec::new();
-                let mark = if key == "one_way" { '>' } else { '|' };
-                if texts.len() > 1 && texts.iter().all(|text| !text.contains(['|', '>'])) {
-                    let both = texts.join(&format!(" {mark} "));
-                    let text = format!("{key}: one text names both sides; write {key} = \"{both}\"");
-                    self.checker.error(&at, text);
-                    return None;
-                }
-                for text in texts {
-                    match groups::parse(&text, self.regions, key == "one_way") {
-                        Ok(parsed) => shapes.extend(parsed.into_iter().map(Pattern::steady)),
-                        Err(message) => self.checker.error(&at, format!("{key}: {message}")),
-                    }
-                }
-                shapes
-            }
-        };
-        let flap_us = self.checker.fixed(&raw.flap, "flap", Unit::Time, 1_000..=limits::FILE_US_MAX);
-        let flapping = |pattern: Pattern| Pattern { flap_us: flap_us.unwrap_or(pattern.flap_us), ..pattern };
-        let patterns: Vec<Pattern> = shapes.into_iter().map(flapping).collect();
-        if patterns.iter().any(|pattern| pattern.links(sites).next().is_none()) {
-            let at = span_or(leaf, &(0..0));
-            let then = match (1..sites)
-                .rev()
-                .find(|reach| Pattern::steady(Shape::Ring(*reach)).links(sites).next().is_some())
-            {
-                Some(most) => format!("choose 1 to {most}"),
-                None => "a ring needs four regions at least".to_owned(),
-            };
-            let text = format!("{key}: cuts nothing between {sites} regions, all are next to all; {then}");
-            self.checker.error(&at, text);
+    /// An old copy of a region's data is put back: that of an event `backup`, or one taken at `from`.
+    fn restore(&mut self, leaf: &Leaf, raw: &RawEvent, span: &Range<usize>) -> Option<Deed> {
+        let region = self.region(leaf, "restore")?;
+        let down_us = self.down(raw, span, limits::REBIRTH_US)?;
+        let from_us = self.checker.ranged(&raw.from, "from", Unit::Time, 0..=limits::FILE_US_MAX);
+        if raw.from.is_none() {
+            self.put_back.push((span_or(leaf, span), region));
         }
-        if raw.mend.is_some() {
-            idle::check_false(self.checker, &raw.mend, "mend");
-            self.mends.extend(patterns.iter().map(|pattern| (span_or(&raw.mend, &(0..0)), *pattern)));
-            return Some(Deed::Mend(patterns));
+        let begins_us = self.begins_us;
+        if let (Some(from_us), Some(at_us)) = (from_us, begins_us)
+            && from_us.high > at_us
+        {
+            let at = Unit::Time.render(at_us);
+            let text =
+                format!("from: the copy is put back from {at} on; write an earlier time, when it was taken");
+            self.checker.error(&span_or(&raw.from, span), text);
         }
-        self.cuts.extend_from_slice(&patterns);
-        let turn = self.checker.fixed(&raw.turn, "turn", Unit::Count, 0..=u64::from(u32::MAX));
-        Some(Deed::Cut(patterns, turn.map(|turn| turn as u32)))
+        Some(Deed::Restore(region, from_us, down_us))
+    }
+
+    /// Regions go from one version to the next, one after the other.
+    fn upgrade(&mut self, leaf: &Leaf, raw: &RawEvent, span: &Range<usize>) -> Option<Deed> {
+        let (names, at) = self.checker.texts(leaf, "upgrade")?;
+        let regions: Vec<usize> = names.iter().filter_map(|name| self.named(name, "upgrade", &at)).collect();
+        for region in &regions {
+            if self.upgraded.has(*region) {
+                let name = &self.regions[*region];
+                let text = format!(
+                    "upgrade: {name:?} is upgraded twice, and versions that are two apart do not speak with each other; once is all"
+                );
+                self.checker.error(&at, text);
+            }
+            self.upgraded = self.upgraded.with(*region);
+        }
+        if raw.repeat.is_some() {
+            self.checker.error(&span_or(&raw.repeat, span), "repeat: an upgrade happens once; remove it");
+        }
+        if raw.apart.is_some() && regions.len() < 2 {
+            let text =
+                "apart: has no effect: it says how far apart several regions follow; name them, or remove it";
+            self.checker.error(&span_or(&raw.apart, span), text);
+        }
+        let times = 0..=limits::FILE_US_MAX;
+        let apart_us = self.checker.ranged_or(&raw.apart, "apart", Unit::Time, times, UPGRADES_APART_US);
+        Some(Deed::Upgrade(regions, self.down(raw, span, 1)?, apart_us))
+    }
+
+    /// What is put back must have been copied.
+    fn check_backups(&mut self) {
+        for (at, region) in std::mem::take(&mut self.put_back) {
+            if !self.copied.has(region) {
+                let name = &self.regions[region];
+                let text = format!(
+                    "restore: there is no copy of {name:?}; say when it was taken, from = \"10s\", or add an event with backup = {name:?}"
+                );
+                self.checker.error(&at, text);
+            }
+        }
     }
 
     fn down(&mut self, raw: &RawEvent, span: &Range<usize>, least_us: u64) -> Option<Ranged> {
@@ -500,7 +511,7 @@ impl Reader<'_, '_> {
         self.named(name, key, &at)
     }
 
-    fn named(&mut self, name: &str, key: &str, at: &Range<usize>) -> Option<usize> {
+    pub(super) fn named(&mut self, name: &str, key: &str, at: &Range<usize>) -> Option<usize> {
         let found = self.regions.iter().position(|region| region == name);
         if found.is_none() {
             let all = self.regions.join(", ");
@@ -509,37 +520,31 @@ impl Reader<'_, '_> {
         found
     }
 
-    /// What is mended must have been cut by the same words, or nothing happens.
-    fn check_mends(&mut self) {
-        for (at, pattern) in std::mem::take(&mut self.mends) {
-            if !self.cuts.contains(&pattern) {
-                let text = "mend: has no effect: no event cuts what it names; name it with the words of the cut, or give \
-                            the cut for = \"10s\" and remove this event";
-                self.checker.error(&at, text);
-            }
-        }
-    }
-
     /// What rot leaves must be somewhere else whole.
     fn check_rot(&mut self, raw: &[Spanned<RawEvent>]) {
         let all = || raw.iter().flat_map(|event| std::iter::once(event).chain(&event.get_ref().and));
         let mut rots = all().filter(|event| event.get_ref().rot.is_some());
-        let wiped = all().any(|event| event.get_ref().wipe.is_some());
+        let lost = |event: &RawEvent| event.wipe.is_some() || event.restore.is_some();
+        let wiped = all().any(|event| lost(event.get_ref()));
         let first = rots.next();
         if let Some(event) = rots.next().or(first.filter(|_| wiped)) {
-            let text =
-                "rot: takes what must not be gone elsewhere too; one rot a run, and none beside a wipe";
+            let text = "rot: takes what must not be gone elsewhere too; one rot a run, and none beside a wipe or restore";
             self.checker.error(&event.span(), text);
         }
     }
 }
+
+/// Regions of one upgrade follow each other at such a distance, unless the file says otherwise, microseconds.
+const UPGRADES_APART_US: u64 = 10_000_000;
 
 /// Operators of one cluster reload within this of each other, unless the file says otherwise, microseconds.
 const ROLLING_US: u64 = 400_000;
 
 fn instead_of_for(key: &str) -> &'static str {
     match key {
-        "crash" | "power_loss" | "wipe" | "fuse" | "retry_fuse" => "say how long it is down with down",
+        "crash" | "power_loss" | "wipe" | "restore" | "upgrade" | "fuse" | "retry_fuse" => {
+            "say how long it is down with down"
+        }
         "partition" | "one_way" | "ring" | "everywhere" | "pattern" => {
             "with turn or mend it is one moment; remove one"
         }

@@ -13,6 +13,7 @@ use super::raw::{Leaf, RawExpect};
 use super::units::Unit;
 use crate::goals::{Goal, Goals};
 use crate::limits;
+use crate::measure::Samples;
 use crate::report::RunReport;
 
 /// See the module's text.
@@ -20,6 +21,8 @@ use crate::report::RunReport;
 pub struct Expect {
     conflicts_max: Option<u64>,
     convergence_us_max: Option<u64>,
+    stale_us_max: Option<u64>,
+    window_us_max: Option<u64>,
     keys_apart_max: Option<u64>,
     refused_max: Option<u64>,
     bytes_max: Option<u64>,
@@ -68,12 +71,16 @@ pub(super) fn read(checker: &mut Checker<'_>, raw: &RawExpect) -> Expect {
     let conflicts_max = fixed(&raw.conflicts_max, "conflicts_max", Unit::Count, u64::MAX);
     let convergence = &raw.convergence_max;
     let convergence_us_max = fixed(convergence, "convergence_max", Unit::Time, limits::FILE_US_MAX);
+    let stale_us_max = fixed(&raw.stale_max, "stale_max", Unit::Time, limits::FILE_US_MAX);
+    let window_us_max = fixed(&raw.window_max, "window_max", Unit::Time, limits::FILE_US_MAX);
     let keys_apart_max = fixed(&raw.keys_apart_max, "keys_apart_max", Unit::Count, u64::MAX);
     let refused_max = fixed(&raw.refused_max, "refused_max", Unit::Share, 1000);
     let bytes_max = fixed(&raw.bytes_max, "bytes_max", Unit::Size, u64::MAX);
     Expect {
         conflicts_max,
         convergence_us_max,
+        stale_us_max,
+        window_us_max,
         keys_apart_max,
         refused_max,
         bytes_max,
@@ -127,6 +134,11 @@ fn goals(checker: &mut Checker<'_>, leaf: &Leaf, key: &str) -> Vec<Goal> {
 }
 
 impl Expect {
+    /// Whether samples must be taken for it.
+    pub const fn needs_samples(&self) -> bool {
+        self.stale_us_max.is_some() || self.window_us_max.is_some()
+    }
+
     /// What one run is held to; `alone`: moments that must be reached count, too.
     pub fn judge(&self, report: &RunReport, alone: bool) -> Vec<Outcome> {
         let figures = report.figures;
@@ -146,6 +158,12 @@ impl Expect {
         };
         most("conflicts_max", Unit::Count, self.conflicts_max, figures.conflicts as u64);
         most("convergence_max", Unit::Time, self.convergence_us_max, figures.converged_ms * 1_000);
+        let longest_us = |of: fn(&Samples) -> &Vec<u64>| {
+            let samples = report.samples.as_ref();
+            samples.and_then(|samples| of(samples).iter().max()).copied().unwrap_or_default() * 1_000
+        };
+        most("stale_max", Unit::Time, self.stale_us_max, longest_us(|samples| &samples.stale_ms));
+        most("window_max", Unit::Time, self.window_us_max, longest_us(|samples| &samples.duplicates_ms));
         most("keys_apart_max", Unit::Count, self.keys_apart_max, figures.keys_apart as u64);
         // Rounded up: a limit of 0 % means none.
         most("refused_max", Unit::Share, self.refused_max, (refused * 1_000).div_ceil(answers.max(1)));

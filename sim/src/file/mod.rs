@@ -13,6 +13,8 @@
 mod advice;
 mod check;
 mod checker;
+mod clocks;
+mod cuts;
 mod deeds;
 mod events;
 mod expect;

@@ -4,6 +4,7 @@
 //!
 //! Must never: let one range's draws depend on another's.
 
+use super::clocks::ClockPlan;
 use super::events::{self, Planned};
 use super::expect::Expect;
 use super::jobs::{JobPlan, StormPlan};
@@ -14,7 +15,7 @@ use crate::faults::{self, Incident};
 use crate::habits::{Demand, Habits};
 use crate::link::{Rate, Spread, Weather};
 use crate::pattern::Group;
-use crate::scenario::{Menu, Namespace, OwnLink, Scenario};
+use crate::scenario::{self, Menu, Namespace, OwnClock, OwnLink, Scenario};
 use crate::schedule::Schedule;
 use crate::workload;
 
@@ -45,6 +46,7 @@ pub struct Plan {
     pub(super) severed: Option<(usize, usize)>,
     pub(super) core: Option<Group>,
     pub(super) links: Vec<(usize, usize, WeatherPlan)>,
+    pub(super) clocks: Vec<ClockPlan>,
     pub(super) disk: DiskPlan,
     pub(super) habits: Habits,
     pub(super) demand: Demand,
@@ -155,6 +157,13 @@ impl Plan {
         all.into_iter().map(|(_, job)| job).collect()
     }
 
+    fn clocks(&self, seed: u64) -> Vec<OwnClock> {
+        if self.chaos.drifts {
+            return scenario::drifting(seed, self.regions.len());
+        }
+        self.clocks.iter().map(|clock| clock.draw(seed)).collect()
+    }
+
     fn shape(&self, seed: u64) -> Scenario {
         let weather = self.weather.draw(seed, self.replay.draw(seed));
         let own = |(from, to, weather): &(usize, usize, WeatherPlan)| OwnLink {
@@ -193,6 +202,7 @@ impl Plan {
             newcomers: self.regions.len() - self.members,
             unhurried: self.unhurried,
             links,
+            clocks: self.clocks(seed),
             habits: self.habits,
             demand: self.demand,
         }

@@ -25,6 +25,7 @@ macro_rules! table {
 
 table!(RawFile { name, about, seed, duration, max_drift, compare, keys, core } {
     region: Tables<RawRegion>,
+    clock: Tables<RawClock>,
     links: RawLinks,
     link: Tables<RawLink>,
     disk: RawDisk,
@@ -38,6 +39,7 @@ table!(RawFile { name, about, seed, duration, max_drift, compare, keys, core } {
     expect: RawExpect,
 });
 table!(RawRegion { name, place, later });
+table!(RawClock { region, offset, drift });
 table!(RawLinks {
     delay,
     jitter,
@@ -96,7 +98,7 @@ table!(RawStorm { at, key, claims, within, work });
 table!(RawJob { number, at, region, key, r#do, payload, claimant, lease, then, after, times });
 table!(RawEvent {
     at, after, r#for, repeat, every, partition, one_way, ring, everywhere, pattern, flap, turn, mend, reset, crash,
-    power_loss, wipe, down, clock, set, slow_disk, times, full_disk, room, disk_freed, stall, fuse, retry_fuse, calls,
+    power_loss, wipe, backup, restore, from, upgrade, apart, swizzle, pause, down, clock, set, slow_disk, times, full_disk, room, disk_freed, stall, fuse, retry_fuse, calls,
     power, disk_error, call, rot, bit, reload, add, retire, fresh, rolling, reloads,
 } {
     and: Tables<RawEvent>,
@@ -105,6 +107,8 @@ table!(RawChaos { kinds });
 table!(RawExpect {
     conflicts_max,
     convergence_max,
+    stale_max,
+    window_max,
     keys_apart_max,
     refused_max,
     bytes_max,

@@ -147,6 +147,48 @@ fn the_time_line_becomes_faults() {
 }
 
 #[test]
+fn pauses_backups_upgrades_and_swizzles_become_faults() {
+    let plan = read(
+        "event = [
+          { at = \"2s\", pause = \"us\", for = \"1s\" },
+          { at = \"9s\", restore = \"eu\", from = \"3s\", down = \"2s\" },
+          { at = \"4s\", upgrade = [\"us\", \"eu\"], down = \"1s\", apart = \"5s\" },
+          { at = \"20s\", swizzle = \"*\", for = \"4s\" },
+        ]",
+    );
+    let faults: Vec<_> = plan.schedule(1).incidents.into_iter().map(|incident| incident.faults).collect();
+    assert_eq!(
+        faults[..3],
+        [
+            vec![(2_000_000, Fault::Pause(1, 1_000_000))],
+            vec![(3_000_000, Fault::Backup(0)), (9_000_000, Fault::Restore(0, 2_000_000))],
+            vec![(4_000_000, Fault::Upgrade(1, 1_000_000)), (9_000_000, Fault::Upgrade(0, 1_000_000))],
+        ]
+    );
+    let [(cut_us, Fault::Cut(cut, 0)), (mend_us, Fault::Mend(mend))] = faults[3][..] else {
+        panic!("{:?}", faults[3])
+    };
+    assert_eq!(cut, mend);
+    assert!((20_000_000..=22_000_000).contains(&cut_us) && (22_000_000..=24_000_000).contains(&mend_us));
+}
+
+#[test]
+fn clocks_begin_as_the_file_says_and_are_written_so() {
+    let plan = read(
+        "[[clock]]\nregion = \"us\"\noffset = \"-50ms..-10ms\"\ndrift = \"+200ppm\"\n[[clock]]\nregion = \"eu\"\ndrift = \"-5ppm\"",
+    );
+    let clocks = |seed| plan.schedule(seed).scenario.clocks;
+    let (eu, us) = (clocks(1)[1], clocks(1)[0]);
+    assert_eq!((eu.region, eu.offset_ms, eu.drift_ppm), (0, None, -5));
+    assert!(
+        (us.region, us.drift_ppm) == (1, 200) && us.offset_ms.is_some_and(|ms| (-50..=-10).contains(&ms))
+    );
+    assert!((0..20).any(|seed| clocks(seed)[0] != us), "the seed draws it");
+    let text = write(&plan.schedule(1), &Labels::default()).expect("it can be written");
+    assert_eq!(parse("again", &text).expect("right").schedule(1).scenario.clocks, clocks(1));
+}
+
+#[test]
 fn ranges_are_drawn_by_the_seed_and_each_by_itself() {
     let text = "event = [{ at = \"2s..40s\", crash = \"eu\", down = \"1s..9s\" }]";
     let (plan, more) = (read(text), read(&format!("duration = \"60s..90s\"\n{text}")));
@@ -325,6 +367,33 @@ const WRONG: &[(&str, &str)] = &[
     ("[expect]\nreached = \"nirvana\"", "f:3:11: reached: no moment is called \"nirvana\""),
     ("[expect]\nconvergence_max = \"1s..2s\"", "f:3:19: convergence_max: a range has no meaning here"),
     ("[[link]]\nbetween = [\"eu\", \"eu\"]", "f:3:11: between: names two different regions"),
+    ("event = [{ at = \"2s\", pause = \"eu\" }]", "for is missing; write for = \"2s\""),
+    (
+        "event = [{ at = \"2s\", restore = \"eu\", down = \"2s\" }]",
+        "restore: there is no copy of \"eu\"; say when it was taken",
+    ),
+    (
+        "event = [{ at = \"2s\", restore = \"eu\", from = \"3s\", down = \"2s\" }]",
+        "from: the copy is put back from 2s on; write an earlier time",
+    ),
+    (
+        "event = [{ at = \"2s\", upgrade = [\"eu\", \"us\", \"eu\"], down = \"2s\" }]",
+        "upgrade: \"eu\" is upgraded twice, and versions that are two apart do not speak",
+    ),
+    (
+        "event = [{ at = \"2s\", swizzle = \"eu\", for = \"2s\" }]",
+        "swizzle: names the regions whose links it takes, two at least",
+    ),
+    (
+        "[[clock]]\nregion = \"eu\"\noffset = 5",
+        "f:4:10: offset: 5 is none; write it with its sign and unit, offset = \"+150ms\"",
+    ),
+    (
+        "[[clock]]\nregion = \"eu\"\ndrift = \"+5%\"",
+        "f:4:9: drift: \"+5%\" is none; write it with its sign and unit",
+    ),
+    ("[[clock]]\nregion = \"eu\"\ndrift = \"+5000ppm\"", "f:4:9: drift: choose from -1000ppm to +1000ppm"),
+    ("[[clock]]\nregion = \"eu\"", "f:2:1: the clock is as all others; say offset"),
     ("core = [\"eu\"]", "f:2:8: core: it takes two regions at least to agree; name another one"),
     ("[[link]]\ndelay = \"1ms\"", "f:2:1: a link has two ends"),
 ];

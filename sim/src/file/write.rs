@@ -127,6 +127,15 @@ fn tables(scenario: &Scenario, names: &[String]) -> Result<String, String> {
         }
     }
     text += &links(scenario, names);
+    for own in &scenario.clocks {
+        let _ = writeln!(text, "\n[[clock]]\nregion = {}", quoted(&names[own.region]));
+        if let Some(ms) = own.offset_ms {
+            let sign = if ms < 0 { '-' } else { '+' };
+            let offset = Unit::Time.render(ms.unsigned_abs() * 1_000);
+            let _ = writeln!(text, "offset = {}", quoted(&format!("{sign}{offset}")));
+        }
+        let _ = writeln!(text, "drift = \"{:+}ppm\"", own.drift_ppm);
+    }
     let size = |bytes: usize| quoted(&Unit::Size.render(bytes as u64));
     let (write_us, sync_us) = scenario.disk_us;
     let _ = writeln!(text, "\n[disk]\nwrite = {}\nsync = {}", time(write_us), time(sync_us));

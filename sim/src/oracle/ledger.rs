@@ -6,7 +6,7 @@
 //!
 //! Must never: forget an accepted part during a run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::{Key, Lsn, Part, Region, View};
 
@@ -35,6 +35,8 @@ pub struct Ledger {
     accepted: Vec<Accepted>,
     /// By region: indices into `accepted` since its last crash.
     recent: BTreeMap<Region, Vec<usize>>,
+    /// By region: what the last copy of its data covers.
+    backups: BTreeMap<Region, BTreeSet<usize>>,
     /// By key: indices into `accepted`.
     by_key: BTreeMap<Key, Vec<usize>>,
 }
@@ -62,6 +64,27 @@ impl Ledger {
         for accepted in self.accepted.iter_mut().filter(|accepted| accepted.region == region) {
             accepted.doubtful = true;
             accepted.lsn = 0;
+        }
+    }
+
+    /// The region's data was copied as the kernel had it, with its log up to `written`.
+    pub fn back_up(&mut self, region: Region, written: Lsn) {
+        let covered =
+            |accepted: &Accepted| accepted.region == region && !accepted.doubtful && accepted.lsn <= written;
+        let all = self.accepted.iter().enumerate();
+        let covered = all.filter(|(_, accepted)| covered(accepted)).map(|(at, _)| at).collect();
+        self.backups.insert(region, covered);
+    }
+
+    /// The last copy was put back: what it covers is there, whether anything else has survived is for the others to show.
+    pub fn restore(&mut self, region: Region) {
+        self.recent.remove(&region);
+        let covered = self.backups.get(&region);
+        for (at, accepted) in self.accepted.iter_mut().enumerate() {
+            if accepted.region == region {
+                accepted.doubtful = !covered.is_some_and(|covered| covered.contains(&at));
+                accepted.lsn = 0;
+            }
         }
     }
 
@@ -95,5 +118,36 @@ impl Ledger {
         let mut view = View::default();
         self.of_key(key).filter(|accepted| keep(accepted)).for_each(|accepted| view.add(&accepted.part));
         view
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_copy_covers_is_certain_when_it_is_put_back_and_nothing_else_of_the_region() {
+        let accepted = |region: Region, lsn: Lsn| Accepted {
+            key: 0,
+            region,
+            lsn,
+            part: Part::Forgotten(lsn),
+            at_us: 0,
+            doubtful: false,
+            acknowledged: true,
+        };
+        let mut ledger = Ledger::default();
+        [(1, 1), (1, 2), (2, 1)].into_iter().for_each(|(region, lsn)| ledger.add(accepted(region, lsn)));
+        // The second was not written when the copy was made.
+        ledger.back_up(1, 1);
+        ledger.add(accepted(1, 3));
+        ledger.crash(1, 3);
+        ledger.restore(1);
+        let doubtful: Vec<bool> = ledger.of_key(0).map(|accepted| accepted.doubtful).collect();
+        assert_eq!(doubtful, [false, true, false, true]);
+        ledger.wipe(1);
+        ledger.restore(1);
+        let doubtful: Vec<bool> = ledger.of_key(0).map(|accepted| accepted.doubtful).collect();
+        assert_eq!(doubtful, [false, true, false, true], "a disk that is lost is no matter to the copy");
     }
 }

@@ -230,6 +230,18 @@ impl Oracle {
         self.delivered.retain(|(from, ..), _| *from != region);
     }
 
+    /// A region's data was copied, with its log up to `written`.
+    pub fn backed_up(&mut self, region: Region, written: Lsn) {
+        self.ledger.back_up(region, written);
+    }
+
+    /// A region starts from the last copy of its data. INV-7: what that covers is there; INV-4, S6: as to the rest it is a
+    /// region that has lost its disk.
+    pub fn restored(&mut self, region: Region) {
+        self.wiped(region);
+        self.ledger.restore(region);
+    }
+
     /// A region was stopped for good: what it accepted and nobody has is gone with it. What a region has acknowledged to
     /// it stays among what that region must know.
     pub fn retired(&mut self, region: Region) {

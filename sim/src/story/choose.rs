@@ -33,6 +33,10 @@ fn rank(moment: &Moment, interest: &Interest) -> Option<usize> {
         | What::Agreed
         | What::Crashed(_)
         | What::Started { .. }
+        | What::Paused
+        | What::Resumed
+        | What::BackedUp
+        | What::Upgraded { .. }
         | What::Refused
         | What::Retired
         | What::Joined

@@ -190,6 +190,10 @@ const fn is_life(what: &What) -> bool {
         what,
         What::Crashed(_)
             | What::Started { .. }
+            | What::Paused
+            | What::Resumed
+            | What::BackedUp
+            | What::Upgraded { .. }
             | What::Refused
             | What::Retired
             | What::Joined

@@ -74,6 +74,17 @@ pub enum What {
         /// In which run of its log.
         epoch: u32,
     },
+    /// A region stands still.
+    Paused,
+    /// It goes on.
+    Resumed,
+    /// Its data was copied.
+    BackedUp,
+    /// It runs another version from now on.
+    Upgraded {
+        /// Counted from that of the run's beginning.
+        version: u32,
+    },
     /// A start finds damage that was not to be there, and begins empty.
     Refused,
     /// A region is stopped for good.
@@ -127,6 +138,8 @@ pub enum Degree {
     Power,
     /// The machine and its disk.
     Disk,
+    /// The machine; it comes back with an old copy of its data.
+    Backup,
 }
 
 /// A frame that left.
@@ -335,6 +348,10 @@ impl Moment {
             What::Durable { .. } => "durable",
             What::Crashed(_) => "crashed",
             What::Started { .. } => "started",
+            What::Paused => "paused",
+            What::Resumed => "resumed",
+            What::BackedUp => "backed up",
+            What::Upgraded { .. } => "upgraded",
             What::Refused => "refused",
             What::Retired => "retired",
             What::Joined => "joined",

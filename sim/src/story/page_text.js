@@ -17,7 +17,8 @@ const DISK_WORDS = {
   error: (n) => "a call to the disk is going to fail, after " + n + " more",
   fuse: (n) => "is going to end between two calls to its disk, after " + n + " more",
 };
-const DEGREE_WORDS = { process: "crashes: the process ends, the disk stays", power: "loses power: what was not synced is lost", disk: "loses its disk" };
+const DEGREE_WORDS = { process: "crashes: the process ends, the disk stays", power: "loses power: what was not synced is lost", disk: "loses its disk",
+  backup: "goes down, to come back with an old backup" };
 const FATE_WORDS = { lost: "lost on the way", cut: "lost: the link was cut", unread: "never taken in: its session was over, or the region down",
   "under way": "still on its way when the run ended" };
 const ANSWER_WORDS = {
@@ -43,6 +44,10 @@ function titleOf(moment) {
     case "durable": return here + ": log synced up to record " + moment.amount;
     case "crashed": return here + " " + DEGREE_WORDS[moment.kind];
     case "started": return here + " starts";
+    case "paused": return here + " stands still";
+    case "resumed": return here + " goes on";
+    case "backed up": return "the data of " + here + " is copied";
+    case "upgraded": return here + " is upgraded";
     case "refused": return here + " finds damage, and begins empty";
     case "retired": return here + " is retired";
     case "joined": return here + " is added";

@@ -137,7 +137,7 @@ impl Recorder {
     pub fn crashed(&self, at_us: u64, site: usize, degree: Degree) {
         self.on(|record| {
             record.push(at_us, Some(site), What::Crashed(degree));
-            if degree == Degree::Disk {
+            if let Degree::Disk | Degree::Backup = degree {
                 record.forget(at_us, site);
             }
         });

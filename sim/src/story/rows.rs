@@ -128,6 +128,7 @@ pub fn row(record: &Record, names: &Names, keys: &mut Keys, id: MomentId) -> Mom
         What::Started { incarnation, epoch } => {
             MomentRow { text: Some(format!("incarnation {incarnation}, log epoch {epoch}")), ..base }
         }
+        What::Upgraded { version } => MomentRow { amount: Some(i64::from(*version)), ..base },
         What::Member { step } => MomentRow { amount: Some(*step as i64), ..base },
         What::Clock { change_ms } => MomentRow { amount: Some(*change_ms), ..base },
         What::Disk { trouble, amount } => {
@@ -137,7 +138,14 @@ pub fn row(record: &Record, names: &Names, keys: &mut Keys, id: MomentId) -> Mom
             let shown = apart.iter().take(KEYS_MAX).map(|key| keys.number(*key)).collect();
             MomentRow { keys: shown, amount: Some(apart.len() as i64), ..base }
         }
-        What::Refused | What::Retired | What::Joined | What::Agreed | What::Violated => base,
+        What::Paused
+        | What::Resumed
+        | What::BackedUp
+        | What::Refused
+        | What::Retired
+        | What::Joined
+        | What::Agreed
+        | What::Violated => base,
     }
 }
 
@@ -199,5 +207,6 @@ const fn degree_word(degree: Degree) -> &'static str {
         Degree::Process => "process",
         Degree::Power => "power",
         Degree::Disk => "disk",
+        Degree::Backup => "backup",
     }
 }

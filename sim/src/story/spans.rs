@@ -102,11 +102,23 @@ pub fn downs(record: &Record) -> Vec<(usize, u64, Option<u64>, &'static str)> {
     for moment in &record.moments {
         let Some(site) = moment.site else { continue };
         match moment.what {
+            What::Paused => {
+                since[site].get_or_insert((moment.at_us, STILL));
+            }
+            What::Resumed => {
+                if let Some((from_us, why)) = since[site].take_if(|(_, why)| *why == STILL) {
+                    spans.push((site + 1, from_us, Some(moment.at_us), why));
+                }
+            }
             What::Crashed(degree) => {
+                if let Some((from_us, why)) = since[site].take_if(|(_, why)| *why == STILL) {
+                    spans.push((site + 1, from_us, Some(moment.at_us), why));
+                }
                 let word = match degree {
                     Degree::Process => "crashed",
                     Degree::Power => "without power",
                     Degree::Disk => "disk lost",
+                    Degree::Backup => "being restored",
                 };
                 since[site].get_or_insert((moment.at_us, word));
             }
@@ -126,6 +138,9 @@ pub fn downs(record: &Record) -> Vec<(usize, u64, Option<u64>, &'static str)> {
     spans.extend(last);
     spans
 }
+
+/// Why a region is not there that lives and does nothing.
+const STILL: &str = "stands still";
 
 /// How much happened when: by region and slot of time.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -32,6 +32,13 @@ pub fn sentence(record: &Record, names: &Names, moment: &Moment, key: Option<Key
         What::Crashed(Degree::Process) => format!("{here} crashes: its process ends, its disk stays"),
         What::Crashed(Degree::Power) => format!("{here} loses power: what was not synced is lost"),
         What::Crashed(Degree::Disk) => format!("{here} loses its disk: all it knew is gone"),
+        What::Crashed(Degree::Backup) => {
+            format!("{here} goes down to come back with an old backup: what it learnt since is gone")
+        }
+        What::Paused => format!("{here} stands still: its process does nothing, its clock goes on"),
+        What::Resumed => format!("{here} goes on, and reads what has come meanwhile"),
+        What::BackedUp => format!("the data of {here} is copied"),
+        What::Upgraded { .. } => format!("{here} is stopped, to start as the next version"),
         What::Started { incarnation, epoch } => {
             format!("{here} starts (incarnation {incarnation}, log epoch {epoch})")
         }

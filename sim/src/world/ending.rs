@@ -35,8 +35,8 @@ impl World {
         self.heal();
         let (healed_us, bytes) = (self.now_us(), self.figures.bytes);
         let bound_us = self.now_us() + self.convergence_us();
-        let close = self.samples.is_some();
-        let every_us = if close { limits::CONVERGENCE_LOOK_CLOSE_US } else { limits::CONVERGENCE_LOOK_US };
+        let every_us =
+            if self.close { limits::CONVERGENCE_LOOK_CLOSE_US } else { limits::CONVERGENCE_LOOK_US };
         loop {
             let look_us = self.now_us() + every_us;
             self.run_to(look_us).map_err(Trouble::Safety)?;
@@ -103,6 +103,7 @@ impl World {
             site.down_until_us = 0;
             (site.fuse, site.retry_fuse) = (None, None);
             site.disk.heal();
+            site.clock.drift(0, now_us);
             if !site.clock.is_calm(self.scenario.max_drift_ms) {
                 self.step_clock(at, Step::Calm);
             }

@@ -20,7 +20,8 @@ impl World {
     pub(super) fn dial(&mut self, a: usize, b: usize) {
         // Both must be alive, and each know the other for a member.
         let knows = |at: usize, peer| self.sites[at].replica.as_ref().is_some_and(|r| r.knows(peer));
-        if !knows(a, b) || !knows(b, a) || !self.network.is_open(a, b) {
+        let deaf = self.stands_still(a) || self.stands_still(b) || self.version_between(a, b).is_none();
+        if !knows(a, b) || !knows(b, a) || deaf || !self.network.is_open(a, b) {
             let again_us = self.network.delay_us(a, b, limits::RECONNECT_US);
             self.heap.after(again_us, Event::Dial { a, b });
             return;
@@ -66,6 +67,7 @@ impl World {
     pub(super) fn cut(&mut self, pattern: Pattern, turn: u32) {
         // What had not become alike before would be measured with the time of this cut in it.
         self.healing = None;
+        self.open_cuts.push(pattern);
         for (from, to) in pattern.links(self.scenario.sites()) {
             self.trace.event(self.now_us(), "cut", &[from as u64, to as u64]);
             self.story.note(self.now_us(), from, What::Cut { to });
@@ -87,6 +89,12 @@ impl World {
             self.flapping.remove(&(from, to));
         }
         self.goals.reach(Goal::Healed);
+        if let Some(at) = self.open_cuts.iter().position(|open| *open == pattern) {
+            if at > 0 && at + 1 < self.open_cuts.len() {
+                self.goals.reach(Goal::Swizzled);
+            }
+            self.open_cuts.remove(at);
+        }
         self.sample_mend();
     }
 
@@ -102,7 +110,7 @@ impl World {
     }
 
     pub(super) fn idle(&mut self, a: usize, b: usize, session: u64) {
-        if !self.network.is_open(a, b) {
+        if !self.network.is_open(a, b) || self.stands_still(a) || self.stands_still(b) {
             self.break_session(a, b, session);
         }
     }
@@ -276,7 +284,8 @@ impl World {
         session: u64,
         bytes: &[u8],
     ) -> Result<(), Violation> {
-        if self.network.session(from, to) != Some(session) || self.sites[to].replica.is_none() {
+        let is_up = self.network.session(from, to) == Some(session);
+        if self.sites[to].replica.is_none() || !is_up && !self.was_in_socket(from, to, session) {
             return Ok(());
         }
         // The first frame may overtake the news that the session is up.
@@ -315,6 +324,7 @@ impl World {
         self.sites[to].note_lack();
         // A greeting makes a link, and what follows may end it before the next tick.
         self.check_memberships(to)?;
+        self.note_versions(self.sites[from].version, self.sites[to].version);
         if let Err(error) = result {
             self.trace.remark(|| error.to_string());
             let apart = apart && matches!(error, FrameError::Membership(_));

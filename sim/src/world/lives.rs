@@ -28,6 +28,8 @@ pub(super) enum Death {
     Power,
     /// The machine and its disk.
     Disk,
+    /// The machine; on its disk there is an old copy then.
+    Restored,
 }
 
 impl Death {
@@ -37,6 +39,7 @@ impl Death {
             Self::Process => Degree::Process,
             Self::Power => Degree::Power,
             Self::Disk => Degree::Disk,
+            Self::Restored => Degree::Backup,
         }
     }
 }
@@ -48,8 +51,10 @@ pub(super) struct Crash {
     kept: Lsn,
     /// Nothing that the kernel had is lost.
     process_only: bool,
-    /// Nor is anything left.
+    /// Nor is anything left …
     wiped: bool,
+    /// … but an old copy.
+    restored: bool,
 }
 
 impl World {
@@ -78,12 +83,18 @@ impl World {
         site.asking.clear();
         site.links.fill(0);
         (site.log, site.fuse) = (None, None);
+        // A process that stood still is ended all the same, and whoever held it wants nothing of it before.
+        let down_us = down_us.max(site.paused_until_us.saturating_sub(now_us));
+        site.paused_until_us = 0;
         site.disk.set_fuse(None);
         let kept = if death == Death::Process { site.written } else { site.synced };
-        let crash = site.crash.get_or_insert(Crash { kept, process_only: true, wiped: false });
+        let crash =
+            site.crash.get_or_insert(Crash { kept, process_only: true, wiped: false, restored: false });
         crash.kept = crash.kept.min(kept);
         crash.process_only &= death == Death::Process;
-        crash.wiped |= death == Death::Disk;
+        if let Death::Disk | Death::Restored = death {
+            (crash.wiped, crash.restored) = (true, death == Death::Restored);
+        }
         // Another crash while it is down brings it back no sooner: an incarnation is numbered by the time of its birth.
         let down_us = if crash.wiped { down_us.max(limits::REBIRTH_US) } else { down_us };
         self.trace.event(now_us, "crash", &[at as u64, death as u64, crash.kept]);
@@ -97,6 +108,7 @@ impl World {
                 site.disk.lose_everything();
                 self.goals.reach(Goal::DiskLost);
             }
+            Death::Restored => self.sites[at].boot += 1,
         }
         self.stay_down(at, down_us);
         if !lived {
@@ -111,7 +123,7 @@ impl World {
     }
 
     /// A region that is down starts again after `down_us`, or when the last of all that hold it down is over.
-    fn stay_down(&mut self, at: usize, down_us: u64) {
+    pub(super) fn stay_down(&mut self, at: usize, down_us: u64) {
         let until_us = self.now_us().saturating_add(down_us);
         let site = &mut self.sites[at];
         site.down_until_us = site.down_until_us.max(until_us);
@@ -272,6 +284,7 @@ impl World {
         let crash = site.crash.take();
         site.watch.begin(now_us, site.step, first || crash.is_some_and(|crash| crash.wiped));
         match crash {
+            Some(Crash { restored: true, .. }) => self.oracle.restored(region),
             Some(Crash { wiped: true, .. }) => self.oracle.wiped(region),
             Some(Crash { kept, process_only, .. }) => self.oracle.crashed(region, kept, process_only),
             None => {}

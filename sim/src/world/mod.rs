@@ -11,6 +11,7 @@
 //! ```
 //! Must never: let one region see another but through frames; depend on anything but the seed.
 
+mod backups;
 mod clients;
 mod covering;
 mod ending;
@@ -19,6 +20,7 @@ mod lives;
 mod log;
 mod measured;
 mod members;
+mod pauses;
 mod reserve;
 mod site;
 mod watch;
@@ -41,6 +43,7 @@ use crate::measure::Samples;
 use crate::network::Network;
 use crate::oracle::violation::{Violation, clause};
 use crate::oracle::{Oracle, Receipt, ask::Answer, ask::TokenFact, facts::Lsn, facts::Region};
+use crate::pattern::Pattern;
 use crate::random::{Dice, Stream};
 use crate::scenario::Scenario;
 use crate::schedule::Schedule;
@@ -68,6 +71,7 @@ enum Event {
     Tick { site: usize, life: u64 },
     Cover { site: usize, life: u64 },
     Restart { site: usize, life: u64 },
+    Resume { site: usize, life: u64 },
     Dial { a: usize, b: usize },
     Up { site: usize, peer: usize, session: u64 },
     Down { site: usize, peer: usize, session: u64 },
@@ -130,6 +134,9 @@ pub struct World {
     pub(crate) statuses: BTreeMap<&'static str, u64>,
     pub(crate) figures: Figures,
     pub(crate) samples: Option<Samples>,
+    close: bool,
+    /// Patterns that are cut, in the order in which that began.
+    open_cuts: Vec<Pattern>,
     healing: Option<measured::Healing>,
 }
 
@@ -196,9 +203,14 @@ impl World {
             statuses: BTreeMap::new(),
             figures: Figures::default(),
             samples: None,
+            close: false,
+            open_cuts: Vec::new(),
             healing: None,
             scenario,
         };
+        for own in &world.scenario.clocks {
+            world.sites[own.region].clock.drift(own.drift_ppm, 0);
+        }
         world.schedule_beginnings(&incidents);
         world
     }
@@ -206,7 +218,9 @@ impl World {
     fn schedule_beginnings(&mut self, incidents: &[Incident]) {
         self.sever();
         for site in 0..self.scenario.sites() {
-            self.heap.at(0, Event::Fault(Fault::Clock(site, ClockStep::Calm)));
+            let own = self.scenario.clocks.iter().find(|own| own.region == site);
+            let step = own.and_then(|own| own.offset_ms).map_or(ClockStep::Calm, ClockStep::To);
+            self.heap.at(0, Event::Fault(Fault::Clock(site, step)));
         }
         for (at_us, fault) in incidents.iter().flat_map(|incident| &incident.faults) {
             self.heap.at(*at_us, Event::Fault(*fault));
@@ -240,9 +254,10 @@ impl World {
         &mut self.session_dice[direction]
     }
 
-    /// Takes samples from now on.
-    pub fn measure(&mut self) {
+    /// Takes samples from now on; `close`: and looks for agreement more often.
+    pub fn measure(&mut self, close: bool) {
         self.samples = Some(Samples::default());
+        self.close = close;
     }
 
     /// Virtual microseconds since the start.
@@ -295,6 +310,7 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
+        let Some(event) = self.waits(event) else { return Ok(()) };
         match event {
             Event::Begin { job } => self.begin(job),
             Event::Turn { job } => self.turn(job),
@@ -311,6 +327,7 @@ impl World {
             Event::Tick { site, life } => return self.tick(site, life),
             Event::Cover { site, life } => return self.cover(site, life),
             Event::Restart { site, life } => return self.restart(site, life),
+            Event::Resume { site, life } => self.resume(site, life),
             Event::Dial { a, b } => self.dial(a, b),
             Event::Up { site, peer, session } => return self.session_up(site, peer, session),
             Event::Down { site, peer, session } => return self.session_down(site, peer, session),
@@ -338,6 +355,10 @@ impl World {
                     self.break_session(a, b, session);
                 }
             }
+            Fault::Pause(site, us) => self.pause(site, us),
+            Fault::Backup(site) => self.back_up(site),
+            Fault::Restore(site, down_us) => self.restore(site, down_us),
+            Fault::Upgrade(site, down_us) => self.upgrade(site, down_us),
             Fault::Crash(site, down_us) => self.crash(site, down_us, Death::Process),
             Fault::PowerLoss(site, down_us) => self.crash(site, down_us, Death::Power),
             Fault::DiskLoss(site, down_us) => self.crash(site, down_us, Death::Disk),
@@ -370,7 +391,7 @@ impl World {
         self.sites[site].watch.started_us = None;
         // Keyed by when: another step more or less changes nothing for this one.
         let mut dice = Dice::new(self.scenario.seed, Stream::Clock, (now_us << 8) | site as u64);
-        let change_ms = self.sites[site].clock.step(step, max_drift_ms, &mut dice);
+        let change_ms = self.sites[site].clock.step(step, (now_us, max_drift_ms), &mut dice);
         self.trace.event(now_us, "clock", &[site as u64, change_ms.unsigned_abs(), u64::from(change_ms < 0)]);
         self.story.note(now_us, site, What::Clock { change_ms });
     }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use crdt::node::{LogRead, ReadRequest};
 use crdt::store::Batch;
 
+use super::backups::Backup;
 use super::clients::{Asking, Parked};
 use super::covering::{Covering, STEP_US};
 use super::lives::{Crash, Death};
@@ -37,6 +38,12 @@ pub(super) struct Site {
     pub(super) life: u64,
     /// While it is down: it does not start before, virtual microseconds.
     pub(super) down_until_us: u64,
+    /// While it lives: its process does nothing before, virtual microseconds.
+    pub(super) paused_until_us: u64,
+    /// The last copy of its files.
+    pub(super) backup: Option<Backup>,
+    /// Of its program, counted from that of the run's beginning.
+    pub(super) version: u32,
     pub(super) replica: Option<Replica>,
     /// Changes of membership that its configuration has, and those that its operator wants it to have.
     pub(super) step: usize,
@@ -105,6 +112,9 @@ impl Site {
             slow: 1,
             life: 0,
             down_until_us: 0,
+            paused_until_us: 0,
+            backup: None,
+            version: 0,
             replica: None,
             step: 0,
             wanted: 0,

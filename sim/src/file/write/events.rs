@@ -151,6 +151,10 @@ fn words(fault: &Fault, names: &[String]) -> String {
         }
         Fault::Full(region, None) => format!("disk_freed = {}", name(region)),
         Fault::Stall(region, us) => format!("stall = {}, for = {}", name(region), time(us)),
+        Fault::Pause(region, us) => format!("pause = {}, for = {}", name(region), time(us)),
+        Fault::Backup(region) => format!("backup = {}", name(region)),
+        Fault::Restore(region, us) => format!("restore = {}, down = {}", name(region), time(us)),
+        Fault::Upgrade(region, us) => format!("upgrade = {}, down = {}", name(region), time(us)),
         Fault::Rot(region, which) => format!("rot = {}, bit = \"0x{which:x}\"", name(region)),
     }
 }
