@@ -49,6 +49,10 @@ pub enum Bug {
     ChecksumNotChecked,
     /// A region that finds no data begins its first life, whatever it lived before.
     IncarnationFromOne,
+    /// An old backup that is put back goes on with the life that it tells of.
+    OldCopyGoesOn,
+    /// A region that is put back to an old backup believes that it lacks nothing.
+    OldCopyLacksNothing,
     /// A start after a power loss forgets up to where stamps may have been issued and lost.
     FloorForgotten,
     /// Stamps that run too far ahead of the wall clock are merged.
@@ -109,7 +113,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug, in the order in which they are listed to people.
-    pub const ALL: [Self; 49] = [
+    pub const ALL: [Self; 51] = [
         Self::TieBreakByArrival,
         Self::JoinForgetsOutcome,
         Self::TakeoverLooksOnlyAtWinner,
@@ -131,6 +135,8 @@ impl Bug {
         Self::DamageTakenForTear,
         Self::ChecksumNotChecked,
         Self::IncarnationFromOne,
+        Self::OldCopyGoesOn,
+        Self::OldCopyLacksNothing,
         Self::FloorForgotten,
         Self::AheadStampsMerged,
         Self::DiesWithoutMargin,
@@ -185,6 +191,8 @@ impl Bug {
             Self::DamageTakenForTear => "damage-taken-for-tear",
             Self::ChecksumNotChecked => "checksum-not-checked",
             Self::IncarnationFromOne => "incarnation-from-one",
+            Self::OldCopyGoesOn => "old-copy-goes-on",
+            Self::OldCopyLacksNothing => "old-copy-lacks-nothing",
             Self::FloorForgotten => "floor-forgotten",
             Self::AheadStampsMerged => "ahead-stamps-merged",
             Self::DiesWithoutMargin => "dies-without-margin",

@@ -50,7 +50,7 @@ pub enum Fault {
     Pause(usize, u64),
     /// The region's data is copied.
     Backup(usize),
-    /// The machine goes down; it comes back with the last copy after that long.
+    /// The process ends; it comes back with the last copy of its data after that long.
     Restore(usize, u64),
     /// The region is stopped; it starts as the next version after that long.
     Upgrade(usize, u64),

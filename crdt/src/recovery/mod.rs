@@ -242,6 +242,7 @@ impl Recovery {
         let power_lost = self.meta.power_lost(config.boot);
         let newborn = self.meta.last.is_none();
         let renew = self.meta.last.is_some_and(|last| last.incarnation <= self.over);
+        let renew = renew && !canary::planted(Bug::OldCopyGoesOn);
         let acknowledged_unsynced = self.meta.last.is_some_and(|last| !last.synced_first);
         let new_incarnation = newborn || renew || config.salvage || (power_lost && acknowledged_unsynced);
         let born = Incarnation((config.wall_ms.saturating_sub(INCARNATION_ZERO_MS) / 100) as u32);
@@ -254,7 +255,8 @@ impl Recovery {
         // Records are counted from 1, also behind a manifest of nothing.
         self.meta.next_lsn = self.meta.next_lsn.max(1);
         let lacked = self.meta.incomplete && !canary::planted(Bug::LackForgotten);
-        let incomplete = lacked || newborn || renew || config.salvage;
+        let behind = renew && !canary::planted(Bug::OldCopyLacksNothing);
+        let incomplete = lacked || newborn || behind || config.salvage;
         let header = SegmentHeader {
             region: config.store.region,
             incarnation,

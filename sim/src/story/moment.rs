@@ -138,7 +138,7 @@ pub enum Degree {
     Power,
     /// The machine and its disk.
     Disk,
-    /// The machine; it comes back with an old copy of its data.
+    /// The process; it comes back with an old copy of its data.
     Backup,
 }
 

@@ -35,7 +35,7 @@ impl World {
         self.oracle.backed_up(region, written);
     }
 
-    /// The machine goes down and comes back with the last backup instead of its data; nothing where there is none.
+    /// The process ends and comes back with the last backup instead of its data; nothing where there is none.
     pub(super) fn restore(&mut self, at: usize, down_us: u64) {
         let now_us = self.now_us();
         if self.sites[at].backup.is_none() || !self.is_member(at) {

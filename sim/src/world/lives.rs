@@ -28,7 +28,7 @@ pub(super) enum Death {
     Power,
     /// The machine and its disk.
     Disk,
-    /// The machine; on its disk there is an old copy then.
+    /// The process, and its data: an old copy takes their place.
     Restored,
 }
 
@@ -108,7 +108,8 @@ impl World {
                 site.disk.lose_everything();
                 self.goals.reach(Goal::DiskLost);
             }
-            Death::Restored => self.sites[at].boot += 1,
+            // The machine goes on: nothing but the copy itself says that a life is over.
+            Death::Restored => {}
         }
         self.stay_down(at, down_us);
         if !lived {

@@ -30,7 +30,7 @@ pub(super) struct Watch {
     pub(super) started_us: Option<u64>,
     /// Changes of membership at its start.
     step: usize,
-    /// Its data began empty, and nobody can have made it whole since.
+    /// Its data began empty, or as an old copy, and nobody can have made it whole since.
     lacks: bool,
     /// This life began so.
     blank: bool,
@@ -43,7 +43,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// A life begins; `empty`: without any data.
+    /// A life begins; `empty`: without any data, or with an old copy.
     pub(super) fn begin(&mut self, now_us: u64, step: usize, empty: bool) {
         self.lacks |= empty;
         self.blank = empty;
@@ -199,7 +199,11 @@ impl World {
         let unheard = replica.unheard();
         let peers = replica.node().peers(replica.store()).len();
         let (invariant, text, why) = if site.watch.lacks && peers > 0 && unheard.len() == peers {
-            ("S6", clause::S6_LACK, "its data began empty and it has heard nobody in this life".to_owned())
+            (
+                "S6",
+                clause::S6_LACK,
+                "its data lacks what it should hold, and it has heard nobody in this life".to_owned(),
+            )
         } else if young && let Some(peer) = unheard.first() {
             ("S7", clause::S7_READY, format!("it has only just started and not heard r{} yet", peer + 1))
         } else {
