@@ -10,6 +10,9 @@ const CHARACTERS_A_SLIP: usize = 3;
 /// Names that are listed where none is near.
 const LISTED_MAX: usize = 14;
 
+/// Tables of which there can be several.
+const LISTS: [&str; 7] = ["region", "clock", "link", "namespace", "storm", "job", "event"];
+
 /// The message for an error of the TOML reader, with what to do.
 pub(super) fn of_toml(text: &str, span: &Range<usize>, message: &str, top: &[&str]) -> String {
     // A message may have several lines; an error is one line here.
@@ -22,10 +25,11 @@ pub(super) fn of_toml(text: &str, span: &Range<usize>, message: &str, top: &[&st
     }
     if message == "duplicate key" {
         let twice = text.get(span.clone()).unwrap_or_default().trim_matches(['[', ']', ' ', '"']);
-        return format!(
-            "{twice} stands twice in its table; keep one (a list {twice} = [{{ … }}] and tables [[{twice}]] are two forms \
-             of the same, and do not mix)"
-        );
+        let forms = match LISTS.contains(&twice) {
+            true => format!(" (a list {twice} = [{{ … }}] and tables [[{twice}]] are two forms of the same)"),
+            false => String::new(),
+        };
+        return format!("{twice} stands twice in its table; keep one{forms}");
     }
     if message.contains("expected a sequence") {
         return match message.contains("invalid type: map") {
