@@ -468,7 +468,7 @@ pub fn read_log(bytes: &[u8], first: Lsn, from: Lsn, last: Lsn, bytes_max: usize
 }
 
 /// What a frame says that the oracle wants to know.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Said {
     /// Its receiver's log is held up to here.
     Holds {

@@ -25,7 +25,7 @@ impl World {
         let site = &mut self.sites[at];
         let Some(replica) = &site.replica else { return };
         let mut files = site.disk.copy();
-        let over = declare_over(site.disk.read(MANIFEST), at, replica.incarnation());
+        let over = declare_over(site.disk.read(MANIFEST).as_deref(), at, replica.incarnation());
         files.retain(|(name, _)| name != MANIFEST);
         files.push((MANIFEST.to_owned(), over));
         let (region, written) = (site.region(), site.written);
