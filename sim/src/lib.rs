@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`oracle`], [`scenario`], [`schedule`], [`world`], [`run`], [`swarm`].
 //!
-//! Must never: read a clock, the operating system's randomness or the network (`clippy.toml`).
+//! Must never, but in [`real`]: read a clock, the operating system's randomness or the network (`clippy.toml`).
 
 pub mod cli;
 pub mod clock;
@@ -29,6 +29,7 @@ pub mod oracle;
 pub mod pattern;
 pub mod progress;
 pub mod random;
+pub mod real;
 pub mod replica;
 pub mod report;
 pub mod run;

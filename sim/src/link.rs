@@ -1,8 +1,7 @@
 //! One direction of a link: what becomes of a packet of so many bytes that leaves now.
 //!
-//! Pure: its own dice, the time as an argument. So the simulator sends frames through it in virtual time, and the
-//! whole-process tests send real packets of real daemons through the very same lines (`tests::links`): what a scenario
-//! means there is what it means here.
+//! Pure: its own dice, the time as an argument. So the simulator sends frames through it in virtual time, and real packets of real
+//! daemons go through the very same lines ([`crate::real`]): what a scenario means there is what it means here.
 //!
 //! Must never: draw another number of dice than it does now where the new parts of [`Weather`] are not asked for, since
 //! seeds are written into bug reports.

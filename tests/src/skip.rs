@@ -1,25 +1,14 @@
 //! Tests that need what a machine may lack say so, and fail where it was promised.
 
 use std::io::Write as _;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
-/// Why a test cannot run on this machine.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Lack {
-    /// Programs that can be installed.
-    Programs(String),
-    /// What the machine does not allow.
-    Machine(String),
-}
+use sim::real::Lack;
 
-impl Lack {
-    /// Says so of `test`; see [`skip`] and [`unable`].
-    pub fn tell(&self, test: &str) {
-        match self {
-            Self::Programs(what) => skip(test, what),
-            Self::Machine(what) => unable(test, what),
-        }
+/// Says so of `test`; see [`skip`] and [`unable`].
+pub fn tell(lack: &Lack, test: &str) {
+    match lack {
+        Lack::Programs(what) => skip(test, what),
+        Lack::Machine(what) => unable(test, what),
     }
 }
 
@@ -41,29 +30,4 @@ pub fn skip(test: &str, reason: &str) {
 pub fn unable(test: &str, reason: &str) {
     // Nobody can be told that stderr is closed.
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: THIS MACHINE DOES NOT ALLOW IT: {reason}");
-}
-
-/// Whether a program is there, on the PATH or where administrators' programs are.
-pub fn is_installed(program: &str) -> bool {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    let known = [PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")];
-    std::env::split_paths(&paths).chain(known).any(|folder| folder.join(program).is_file())
-}
-
-/// The PATH and where programs of administrators are, which is not on everybody's.
-pub fn administrators_path() -> String {
-    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
-}
-
-/// What a program said, or why it failed.
-///
-/// # Errors
-/// Its own words, or why it cannot be run.
-pub fn run(command: &mut Command) -> Result<String, String> {
-    command.env("PATH", administrators_path()).stdin(Stdio::null());
-    let done = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if done.status.success() {
-        return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
-    }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&done.stderr).trim()))
 }

@@ -10,11 +10,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use sim::real::machine::{is_installed, run};
 use tempfile::TempDir;
 
-use crate::skip::{is_installed, run};
-
-pub use crate::skip::Lack;
+pub use sim::real::Lack;
 
 /// What the folders of this harness are called; the number of the process that made them follows.
 const PREFIX: &str = "onced-power-";

@@ -34,7 +34,7 @@ fn linked(test: &str, regions: usize, weather: Weather) -> Option<Cluster> {
     match Links::create(regions, weather) {
         Ok(links) => Some(Cluster::start_over(links, Setup::regions(regions))),
         Err(lack) => {
-            lack.tell(test);
+            tests::skip::tell(&lack, test);
             None
         }
     }
@@ -242,7 +242,7 @@ fn packets_take_their_delay_and_only_what_is_cut_is_dropped() {
     let name = "packets_take_their_delay_and_only_what_is_cut_is_dropped";
     let links = match Links::create(2, calm(DELAY)) {
         Ok(links) => links,
-        Err(lack) => return lack.tell(name),
+        Err(lack) => return tests::skip::tell(&lack, name),
     };
     let sockets = [EU, US].map(|at| links.socket(at).expect("nobody has the address"));
     sockets.iter().for_each(|socket| socket.set_read_timeout(Some(tests::LIMIT)).expect("a timeout"));

@@ -1,6 +1,6 @@
 //! `links`: what replication costs and how fast it heals, over links with a real delay.
 //!
-//! Daemons in network namespaces, joined by the relay of `tests::links`; load, relay and daemons share this machine's
+//! Daemons in network namespaces, joined by the relay of `sim::real`; load, relay and daemons share this machine's
 //! cores, so figures are what is left of them. Every figure states what was sent, and is taken from what clients see
 //! and what the relay counts, not from the daemons' own metrics (but for what comparisons repaired). It must never fail on a time: a verdict is a word in
 //! a table.

@@ -1,6 +1,6 @@
 //! Network namespaces: one a region, one for the relay, a veth from each region to the relay.
 //!
-//! Their names carry this process's number and a serial number, so that tests beside each other do not meet; what runs
+//! Their names carry this process's number and a serial number, so that runs and tests beside each other do not meet; what runs
 //! that were killed have left is found by that number and taken away. Addresses are the same in every set: namespaces
 //! do not see each other's.
 
@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::PORT;
-use crate::skip::{Lack, is_installed, run};
+use super::links::PORT;
+use super::machine::{Lack, is_installed, run};
 
 /// What namespaces of this harness are called; the number of the process that made them follows.
 const PREFIX: &str = "onced-links-";
@@ -127,7 +127,7 @@ fn sweep() {
             owner.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists());
         if gone {
             eprintln!("{name} was left by a run that was killed: deleted");
-            // Another test may sweep at the same moment.
+            // Another run may sweep at the same moment.
             let _ = ip(&["netns", "delete", &name]);
         }
     }
