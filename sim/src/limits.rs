@@ -102,3 +102,5 @@ pub const FILE_RATE_PER_KS_MAX: u64 = 10_000_000;
 pub const DRIFT_PPM_MAX: u64 = 1_000;
 /// A clock may be wrong by at most so many times `max_drift`: as far as [`crate::clock::Step::Beyond`] goes.
 pub const SKEW_TIMES_MAX: u64 = 5;
+/// Runs of real processes that are asked for at once; each takes as long as its scenario.
+pub const REAL_RUNS_MAX: u64 = 1_000;

@@ -14,6 +14,7 @@
 
 use crate::link::Direction;
 use crate::random::{Dice, Stream};
+use crate::scenario::Scenario;
 
 pub use crate::link::{Fate, Rate, Spread, Weather};
 
@@ -50,6 +51,25 @@ impl Network {
             sessions,
             next_session: 0,
         }
+    }
+
+    /// The links of a scenario, all down.
+    pub fn of(scenario: &Scenario) -> Self {
+        let mut network = Self::new(scenario.seed, scenario.sites(), scenario.weather);
+        if let Some(distances_us) = scenario.distances_us {
+            network.spread_out(scenario.seed, distances_us);
+        }
+        for link in &scenario.links {
+            network.set_own(link.from, link.to, link.weather);
+        }
+        network
+    }
+
+    /// All directed links.
+    pub fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let regions = self.regions;
+        let all = (0..regions).flat_map(move |from| (0..regions).map(move |to| (from, to)));
+        all.filter(|(from, to)| from != to)
     }
 
     /// Gives each pair of regions a distance of its own in these bounds, microseconds; the same both ways, and whatever
@@ -163,7 +183,8 @@ impl Network {
         self.weather_of(from, to).delay_us
     }
 
-    fn weather_of(&self, from: usize, to: usize) -> Weather {
+    /// What a direction's packets meet.
+    pub fn weather_of(&self, from: usize, to: usize) -> Weather {
         if let Some(Some(own)) = self.own.get(self.at(from, to)) {
             return *own;
         }

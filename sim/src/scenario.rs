@@ -424,6 +424,11 @@ impl Scenario {
         step.checked_sub(1).map_or_else(|| Group::of(0..self.regions), |at| self.steps[at].members)
     }
 
+    /// How long healed regions may take to agree, microseconds: in rounds, and a round takes longer where links do (INV-17).
+    pub fn convergence_us(&self) -> u64 {
+        limits::CONVERGENCE_US_MAX + limits::CONVERGENCE_TRIPS * self.trip_us_max()
+    }
+
     /// Links after the healing: short, and as narrow as before.
     pub const fn calm(&self) -> Weather {
         Weather { rate: self.weather.rate, ..Weather::calm(self.healed_us, self.weather.spread) }

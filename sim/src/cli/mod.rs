@@ -6,6 +6,7 @@ mod canary;
 mod exhaustive;
 mod measure;
 mod patterns;
+mod real;
 mod scenario;
 mod shrink;
 mod story;
@@ -40,6 +41,7 @@ Examples:
   onced-sim schedule --seed 7 > seed-7.toml
   onced-sim swarm --seeds 500 --start 10000 --jobs 2 --json
   onced-sim patterns --regions 30
+  sudo onced-sim real short-cuts        (real onced processes, beside what is simulated)
   onced-sim shrink --seed 817
   onced-sim exhaustive --regions 2 --events 6
   onced-sim canary                      (built with --features canary)";
@@ -81,6 +83,9 @@ enum Command {
     /// Says what a topology costs and gives, over many seeds; several scenarios side by side
     #[command(after_help = measure::EXAMPLES)]
     Measure(measure::MeasureArgs),
+    /// Runs a scenario with real onced processes and shows what it came to beside what is simulated
+    #[command(after_help = real::EXAMPLES)]
+    Real(real::RealArgs),
     /// Leaves out of a failing run all that it does not need to fail
     #[command(after_help = shrink::EXAMPLES)]
     Shrink(shrink::ShrinkArgs),
@@ -216,6 +221,7 @@ pub fn main() -> u8 {
         Command::Scenarios(args) => scenario::scenarios(&args),
         Command::Patterns(args) => patterns::command(&args),
         Command::Measure(args) => measure::command(&args),
+        Command::Real(args) => real::command(&args),
         Command::Shrink(args) => shrink::command(&args),
         Command::Exhaustive(args) => exhaustive::command(&args),
         Command::Canary(args) => canary::command(args.json, args.only.as_deref(), args.threads.count()),

@@ -78,10 +78,7 @@ pub(super) fn check(args: &CheckArgs) -> u8 {
                     plan.seed
                 ));
             }
-            Err(error) => {
-                complain_bare(&error.to_string());
-                code = exit::USAGE;
-            }
+            Err(error) => code = complain_bare(&error.to_string()),
         }
     }
     code
@@ -102,10 +99,7 @@ pub(super) fn schedule(args: &ScheduleArgs) -> u8 {
                 let Plan { name, about, .. } = plan;
                 file::write(&schedule, &Labels { name, about })
             }
-            Err(error) => {
-                complain_bare(&error.to_string());
-                return exit::USAGE;
-            }
+            Err(error) => return complain_bare(&error.to_string()),
         },
     };
     match written {
@@ -193,20 +187,18 @@ pub(super) fn swarm(path: &Path, plan: swarm::Plan, json: bool) -> u8 {
 }
 
 fn load(path: &Path) -> Result<Plan, u8> {
-    file::load(path).map_err(|error| {
-        complain_bare(&error.to_string());
-        exit::USAGE
-    })
+    file::load(path).map_err(|error| complain_bare(&error.to_string()))
 }
 
 /// What an editor can jump to stands at the beginning of its line.
-fn complain_bare(text: &str) {
+pub(super) fn complain_bare(text: &str) -> u8 {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "{text}");
+    exit::USAGE
 }
 
 /// The exit code: a missed expectation counts where nothing worse happened.
-fn judged(code: u8, outcomes: &[Outcome]) -> u8 {
+pub(super) fn judged(code: u8, outcomes: &[Outcome]) -> u8 {
     if code == exit::PASS && outcomes.iter().any(|outcome| !outcome.held) { exit::EXPECTATION } else { code }
 }
 
@@ -216,7 +208,7 @@ fn line(outcome: &Outcome) -> String {
     format!("  {word} {name}: {limit}, measured {measured}\n")
 }
 
-fn lines(outcomes: &[Outcome]) -> String {
+pub(super) fn lines(outcomes: &[Outcome]) -> String {
     outcomes.iter().map(line).collect()
 }
 

@@ -17,6 +17,7 @@ pub mod ask;
 pub mod claims;
 pub mod exclusive;
 pub mod facts;
+pub mod history;
 pub mod laws;
 pub mod ledger;
 pub mod sight;

@@ -91,9 +91,14 @@ impl Links {
         self.relay.lanes().each(|lane| lane.weather = weather);
     }
 
+    /// Whether anything passes from one region to another, from now on.
+    pub fn set_open(&self, from: usize, to: usize, open: bool) {
+        self.relay.lanes().of(from, to).set_cut(!open);
+    }
+
     /// Nothing passes from one region to another any more; the other way is as it was.
     pub fn cut_one_way(&self, from: usize, to: usize) {
-        self.relay.lanes().of(from, to).set_cut(true);
+        self.set_open(from, to, false);
     }
 
     /// Nothing passes between the two any more.
@@ -121,8 +126,8 @@ impl Links {
 
     /// Everything passes again between the two.
     pub fn heal(&self, one: usize, other: usize) {
-        self.relay.lanes().of(one, other).set_cut(false);
-        self.relay.lanes().of(other, one).set_cut(false);
+        self.set_open(one, other, true);
+        self.set_open(other, one, true);
     }
 
     /// Everything passes everywhere, with this weather.

@@ -12,10 +12,21 @@
     reason = "real time and real sockets are what this module is for; INV-18 is the simulated part's"
 )]
 
+mod answer;
+mod ask;
+pub mod compare;
+mod daemons;
+mod finals;
+pub mod interrupt;
 pub mod links;
 pub mod machine;
+pub mod refuse;
 mod relay;
+mod resp;
+mod services;
 mod space;
+pub mod stage;
+mod watch;
 
 pub use links::Links;
 pub use machine::Lack;

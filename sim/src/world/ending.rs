@@ -34,7 +34,7 @@ impl World {
         self.story.note_all(self.now_us(), What::Healed { apart: apart.into() });
         self.heal();
         let (healed_us, bytes) = (self.now_us(), self.figures.bytes);
-        let bound_us = self.now_us() + self.convergence_us();
+        let bound_us = self.now_us() + self.scenario.convergence_us();
         let every_us =
             if self.close { limits::CONVERGENCE_LOOK_CLOSE_US } else { limits::CONVERGENCE_LOOK_US };
         loop {
@@ -130,15 +130,9 @@ impl World {
         }
     }
 
-    /// How long regions may take to agree: in rounds, and a round takes longer where links do.
-    fn convergence_us(&self) -> u64 {
-        let trips_us = limits::CONVERGENCE_TRIPS * self.scenario.trip_us_max();
-        limits::CONVERGENCE_US_MAX + trips_us
-    }
-
     fn unlinked(&self) -> Violation {
         let story = [
-            format!("{} s after the healing", self.convergence_us() / 1_000_000),
+            format!("{} s after the healing", self.scenario.convergence_us() / 1_000_000),
             "some pair of regions is still not linked".to_owned(),
         ];
         self.violation("INV-17", clause::INV_17, &[], story)
@@ -220,7 +214,7 @@ impl World {
 
     /// INV-17: "after an overload or a full disk, service returns by itself": every region grants again.
     fn check_service(&mut self) -> Result<(), Trouble> {
-        let bound_us = self.now_us() + self.convergence_us();
+        let bound_us = self.now_us() + self.scenario.convergence_us();
         loop {
             let now_us = self.now_us();
             let mut refused = None;
@@ -239,7 +233,7 @@ impl World {
             }
             if now_us >= bound_us {
                 let story = [
-                    format!("r{} was healed {} s ago", at + 1, self.convergence_us() / 1_000_000),
+                    format!("r{} was healed {} s ago", at + 1, self.scenario.convergence_us() / 1_000_000),
                     format!("a CLAIM of a fresh key there is still answered {status} {reason}"),
                 ];
                 return Err(Trouble::Liveness(self.violation("INV-17", clause::INV_17, &[at], story)));

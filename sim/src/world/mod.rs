@@ -172,13 +172,7 @@ impl World {
         let regions: Vec<Region> = (1..=scenario.sites() as Region).collect();
         let unknown = scenario.namespace_of.iter().map(|ns| scenario.namespaces[*ns].unknown_on_lease_end);
         let oracle = Oracle::new(&regions, unknown.collect(), scenario.max_drift_ms);
-        let mut network = Network::new(scenario.seed, scenario.sites(), scenario.weather);
-        if let Some(distances_us) = scenario.distances_us {
-            network.spread_out(scenario.seed, distances_us);
-        }
-        for link in &scenario.links {
-            network.set_own(link.from, link.to, link.weather);
-        }
+        let network = Network::of(&scenario);
         let mut world = Self {
             heap: Heap::default(),
             network,
