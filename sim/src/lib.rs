@@ -9,6 +9,7 @@
 //!
 //! Must never, but in [`real`]: read a clock, the operating system's randomness or the network (`clippy.toml`).
 
+pub mod carrier;
 pub mod cli;
 pub mod clock;
 pub mod describe;

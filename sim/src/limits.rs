@@ -8,7 +8,7 @@ pub const CONVERGENCE_TRIPS: u64 = 16;
 /// How often convergence is looked for after the healing, virtual microseconds.
 pub const CONVERGENCE_LOOK_US: u64 = 100_000;
 /// The same where that time is to be measured.
-pub const CONVERGENCE_LOOK_CLOSE_US: u64 = 5_000;
+pub const CONVERGENCE_LOOK_CLOSE_US: u64 = 2_000;
 /// Events that one run may have; beyond it something feeds itself (INV-17).
 pub const EVENTS_MAX: u64 = 3_000_000;
 /// In a long run so many a virtual second, at least [`EVENTS_MAX`].
@@ -104,3 +104,23 @@ pub const DRIFT_PPM_MAX: u64 = 1_000;
 pub const SKEW_TIMES_MAX: u64 = 5;
 /// Runs of real processes that are asked for at once; each takes as long as its scenario.
 pub const REAL_RUNS_MAX: u64 = 1_000;
+/// Bytes that may be unacknowledged on one direction of a session.
+pub const WINDOW_BYTES_MAX: u64 = 32 << 20;
+/// The daemon's, microseconds (`daemon::peer::limits`): a link without a packet for so long is dialled anew beside it.
+pub const SILENT_LINK_US: u64 = 2_000_000;
+/// Between two looks whether it is.
+pub const SILENT_LOOK_US: u64 = 250_000;
+/// A dial is given up after this long.
+pub const DIAL_US_MAX: u64 = 4_000_000;
+/// When the first packet of a dial is sent, and again where nothing answers; QUIC's, which guesses a round trip of 333 ms.
+pub const INITIALS_US: [u64; 3] = [0, 1_000_000, 3_000_000];
+/// First and longest pause before the next dial.
+pub const REDIAL_US_MIN: u64 = 50_000;
+/// See [`REDIAL_US_MIN`].
+pub const REDIAL_US_MAX: u64 = 2_000_000;
+/// A link that lived so long was a good one: the next pause is the shortest.
+pub const LINK_PROVED_US: u64 = 3_000_000;
+/// Whoever has heard nothing for so long gives the connection up.
+pub const QUIC_IDLE_US: u64 = 15_000_000;
+/// Peers ping so often.
+pub const PING_US: u64 = 500_000;

@@ -136,6 +136,9 @@ pub struct Scenario {
     pub newcomers: usize,
     /// Regions compare what is as old as daemons do, and as seldom where they are far apart; else often, so that what no stream brings is found in a short run.
     pub unhurried: bool,
+    /// Sessions are as daemons', over QUIC; else they die of the shortest cut and come back at once, so that many begin and
+    /// end in a short run.
+    pub quic: bool,
     /// Directions with a weather of their own.
     pub links: Vec<OwnLink>,
     /// Typical one-way delay of the others after the healing, microseconds.
@@ -210,6 +213,7 @@ impl Scenario {
             steps: Vec::new(),
             newcomers: 0,
             unhurried: false,
+            quic: false,
             links: Vec::new(),
             clocks: Vec::new(),
             healed_us: HEALED_US,
@@ -270,6 +274,7 @@ impl Scenario {
             steps: Vec::new(),
             newcomers: 0,
             unhurried: true,
+            quic: false,
             links: Vec::new(),
             clocks: Vec::new(),
             healed_us: HEALED_US,

@@ -84,6 +84,7 @@ fn assemble(checker: &mut Checker<'_>, raw: &RawFile) -> Plan {
     "expect".clone_into(&mut checker.place);
     let expect = expect::read(checker, &raw.expect);
     let unhurried = checker.word(&raw.compare, "compare", &[("seldom", true), ("often", false)]);
+    let quic = checker.word(&raw.sessions, "sessions", &[("quic", true), ("brief", false)]);
     let mut words = |leaf, key| checker.text(leaf, key).map_or_else(String::new, |(text, _)| text.to_owned());
     Plan {
         name: words(&raw.name, "name"),
@@ -95,6 +96,7 @@ fn assemble(checker: &mut Checker<'_>, raw: &RawFile) -> Plan {
         duration_us,
         max_drift_ms,
         unhurried: unhurried.unwrap_or(true),
+        quic: quic.unwrap_or(true),
         keys,
         namespace_of,
         namespaces,

@@ -23,7 +23,7 @@ macro_rules! table {
     };
 }
 
-table!(RawFile { name, about, seed, duration, max_drift, compare, keys, core } {
+table!(RawFile { name, about, seed, duration, max_drift, compare, sessions, keys, core } {
     region: Tables<RawRegion>,
     clock: Tables<RawClock>,
     links: RawLinks,

@@ -96,6 +96,8 @@ fn head(scenario: &Scenario, labels: &Labels, names: &[String]) -> String {
     let _ = writeln!(text, "max_drift = {}", time(scenario.max_drift_ms * 1_000));
     let compare = if scenario.unhurried { "seldom" } else { "often" };
     let _ = writeln!(text, "compare = {}", quoted(compare));
+    let sessions = if scenario.quic { "quic" } else { "brief" };
+    let _ = writeln!(text, "sessions = {}", quoted(sessions));
     if let Some(core) = scenario.core {
         let core: Vec<String> = core.regions().map(|at| names[at].clone()).collect();
         let _ = writeln!(text, "core = {}", list(&core));

@@ -18,6 +18,9 @@ use crate::story::What;
 impl World {
     /// Tries to bring up the session of a pair, until it has: the session's end begins with it again.
     pub(super) fn dial(&mut self, a: usize, b: usize) {
+        if self.scenario.quic {
+            return self.quic_dial(a, b, 0);
+        }
         // Both must be alive, and each know the other for a member.
         let knows = |at: usize, peer| self.sites[at].replica.as_ref().is_some_and(|r| r.knows(peer));
         let deaf = self.stands_still(a) || self.stands_still(b) || self.version_between(a, b).is_none();
@@ -103,6 +106,9 @@ impl World {
         if self.network.passes(from, to) != self.network.passes(to, from) {
             self.goals.reach(Goal::OneWay);
         }
+        if self.scenario.quic {
+            return self.watch_silence(from, to);
+        }
         if let Some(session) = self.network.session(from, to) {
             let delay_us = self.network.delay_us(from, to, limits::IDLE_TIMEOUT_US);
             self.heap.after(delay_us, Event::Idle { a: from, b: to, session });
@@ -110,6 +116,9 @@ impl World {
     }
 
     pub(super) fn idle(&mut self, a: usize, b: usize, session: u64) {
+        if self.scenario.quic {
+            return self.quic_idle(a, b, session);
+        }
         if !self.network.is_open(a, b) || self.stands_still(a) || self.stands_still(b) {
             self.break_session(a, b, session);
         }
@@ -135,6 +144,9 @@ impl World {
         for (site, peer) in [(a, b), (b, a)] {
             let delay_us = self.network.delay_us(site, peer, notice_us);
             self.heap.after(delay_us, Event::Down { site, peer, session });
+        }
+        if self.scenario.quic {
+            self.quic_ended(a, b, notice_us);
         }
     }
 
@@ -230,6 +242,13 @@ impl World {
         let now_us = self.now_us();
         let direction = self.direction(from, to);
         let first = std::mem::replace(&mut self.greeted[direction], session) != session;
+        if self.scenario.quic {
+            self.trace.event(now_us, "send", &[from as u64, to as u64, session, bytes.len() as u64]);
+            self.trace.bytes(&bytes);
+            self.trace.remark(|| describe(&bytes));
+            self.figures.bytes += bytes.len() as u64;
+            return self.stream(from, to, session, bytes);
+        }
         let fate = self.network.send(from, to, bytes.len(), now_us);
         self.trace.event(now_us, "send", &[from as u64, to as u64, session, bytes.len() as u64]);
         self.story.sent(now_us, (from, to, session), &bytes, fate);

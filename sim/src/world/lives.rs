@@ -301,6 +301,9 @@ impl World {
                 self.goals.reach(Goal::NewIncarnation);
             }
         }
+        if self.scenario.quic && !first {
+            self.quic_restarted(at);
+        }
         self.begin_life(at, life)
     }
 

@@ -21,6 +21,7 @@ mod log;
 mod measured;
 mod members;
 mod pauses;
+mod quic;
 mod reserve;
 mod site;
 mod watch;
@@ -80,6 +81,7 @@ enum Event {
     Frame { from: usize, to: usize, session: u64, bytes: Vec<u8> },
     Room { from: usize, to: usize },
     Reload { site: usize },
+    Quic(quic::Timer),
     Fault(Fault),
 }
 
@@ -123,6 +125,7 @@ pub struct World {
     holes: BTreeSet<u64>,
     /// Directed links that flap, and have been up again since they were cut first.
     flapping: BTreeSet<(usize, usize)>,
+    quic: quic::Quic,
     /// Copies of real entries by key, for the join laws.
     copies: BTreeMap<usize, Vec<crdt::store::Inspected>>,
     storm: bool,
@@ -188,6 +191,7 @@ impl World {
             greeted: vec![0; scenario.sites() * scenario.sites()],
             holes: BTreeSet::new(),
             flapping: BTreeSet::new(),
+            quic: quic::Quic::new(scenario.seed),
             copies: BTreeMap::new(),
             storm: true,
             nothing_breaks: incidents.is_empty(),
@@ -329,6 +333,7 @@ impl World {
             Event::Break { a, b, session } => self.break_session(a, b, session),
             Event::Frame { from, to, session, bytes } => return self.frame(from, to, session, &bytes),
             Event::Room { from, to } => return self.room(from, to),
+            Event::Quic(timer) => return self.timer(timer),
             Event::Reload { site } => return self.take_up(site),
             Event::Fault(fault) => return self.fault(fault),
         }
