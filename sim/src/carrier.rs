@@ -157,15 +157,16 @@ impl Carrier {
         taken
     }
 
-    /// An acknowledgement has come of what was sent at `sent_us`: what was swallowed before is to be sent again.
-    pub fn confirmed(&mut self, sent_us: u64) {
+    /// An acknowledgement has come of what was sent at `sent_us`: what was swallowed before is to be sent again;
+    /// whether anything is.
+    pub fn confirmed(&mut self, sent_us: u64) -> bool {
         (self.unsure, self.probes) = (0, 0);
         let swallowed = |piece: &Piece| match piece.state {
             State::Swallowed(at_us) if at_us <= sent_us => Some(at_us),
             _ => None,
         };
         let mut lost = self.queue.iter().filter_map(swallowed);
-        let Some(first_us) = lost.next() else { return };
+        let Some(first_us) = lost.next() else { return false };
         let last_us = lost.last().unwrap_or(first_us);
         let reduced = (self.window * 7 / 10).max(WINDOW_BYTES_MIN);
         (self.window, self.threshold) = if last_us - first_us > LASTING * self.probe_us {
@@ -176,6 +177,7 @@ impl Carrier {
         for piece in self.queue.iter_mut().filter(|piece| swallowed(piece).is_some()) {
             piece.state = State::Unsent;
         }
+        true
     }
 
     /// When a probe is due, if something is missing.

@@ -108,8 +108,8 @@ pub const REAL_RUNS_MAX: u64 = 1_000;
 pub const WINDOW_BYTES_MAX: u64 = 32 << 20;
 /// The daemon's, microseconds (`daemon::peer::limits`): a link without a packet for so long is dialled anew beside it.
 pub const SILENT_LINK_US: u64 = 2_000_000;
-/// Between two looks whether it is.
-pub const SILENT_LOOK_US: u64 = 250_000;
+/// Between two looks whether it is: a quarter of a second, and a timer's grain.
+pub const SILENT_LOOK_US: u64 = 251_000;
 /// A dial is given up after this long.
 pub const DIAL_US_MAX: u64 = 4_000_000;
 /// When the first packet of a dial is sent, and again where nothing answers; QUIC's, which guesses a round trip of 333 ms.
@@ -122,5 +122,9 @@ pub const REDIAL_US_MAX: u64 = 2_000_000;
 pub const LINK_PROVED_US: u64 = 3_000_000;
 /// Whoever has heard nothing for so long gives the connection up.
 pub const QUIC_IDLE_US: u64 = 15_000_000;
-/// Peers ping so often.
+/// Peers ping so often, and regions look twice as often whether it is time.
 pub const PING_US: u64 = 500_000;
+/// In short runs regions look at the time so often.
+pub const TICK_US: u64 = 100_000;
+/// By then regions that start together have met; real ones have before a run begins.
+pub const WARM_UP_US: u64 = 5_000_000;

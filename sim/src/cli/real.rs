@@ -101,6 +101,7 @@ pub(super) fn command(args: &RealArgs) -> u8 {
     let schedules: Vec<Schedule> = (0..args.runs).map(|run| plan.schedule(first.wrapping_add(run))).collect();
     let mut refused: Vec<String> =
         schedules.iter().flat_map(|schedule| refuse::refused(schedule, faketime.is_some())).collect();
+    let schedules: Vec<Schedule> = schedules.into_iter().map(level).collect();
     refused.sort();
     refused.dedup();
     if !refused.is_empty() {
@@ -146,7 +147,7 @@ fn pair(
     keep: Option<(&Path, usize)>,
 ) -> Result<Pair, (String, u8)> {
     let seed = schedule.scenario.seed;
-    let simulated = run_caught_schedule(level(schedule), Options { measure: true, ..Options::default() });
+    let simulated = run_caught_schedule(schedule.clone(), Options { measure: true, ..Options::default() });
     if simulated.verdict != Verdict::Pass {
         let text = format!(
             "already the simulated run fails, so there is nothing to compare:\n{}",
@@ -179,9 +180,13 @@ fn pair(
     Ok(Pair { seed, sim: simulated.samples.unwrap_or_default(), real, packets })
 }
 
-/// The same with all clocks alike, as they are on one machine.
-fn level(schedule: &Schedule) -> Schedule {
-    let mut schedule = schedule.clone();
+/// The same as it can be with real processes: regions have met before it begins, and all clocks are alike, as they are on one
+/// machine.
+fn level(mut schedule: Schedule) -> Schedule {
+    schedule.scenario.storm_us += limits::WARM_UP_US;
+    schedule.jobs.iter_mut().for_each(|job| job.at_us += limits::WARM_UP_US);
+    let faults = schedule.incidents.iter_mut().flat_map(|incident| &mut incident.faults);
+    faults.for_each(|(at_us, _)| *at_us += limits::WARM_UP_US);
     let level = (0..schedule.scenario.sites()).map(|at| (0, Fault::Clock(at, Step::To(0)))).collect();
     schedule.incidents.insert(0, Incident::of(level));
     schedule
@@ -371,7 +376,9 @@ mod tests {
     #[test]
     fn clocks_are_level_before_anything_else_happens() {
         let plan = file::load(Path::new("active-active")).expect("it ships");
-        let schedule = level(&plan.schedule(1));
+        let plain = plan.schedule(1);
+        let schedule = level(plain.clone());
+        assert_eq!(schedule.jobs[0].at_us - plain.jobs[0].at_us, limits::WARM_UP_US);
         assert!(schedule.incidents.is_sorted_by_key(Incident::at_us));
         let faults = &schedule.incidents[0].faults;
         assert_eq!(faults.len(), 3);

@@ -5,7 +5,8 @@
 //! schedule --> one loop in real time --> services, daemons, links      (what the simulator's heap does in virtual time)
 //!                 history <-- answers        figures <-- watch
 //! ```
-//! Time begins when all regions are ready and linked.
+//! Time begins, at the end of the warm-up, when all regions are ready and linked. The level clocks at the schedule's beginning
+//! are the machine's own.
 //!
 //! Must never: wait for a daemon in the loop; the rest of the schedule would come late.
 
@@ -27,6 +28,7 @@ use super::{answer, ask};
 use crate::clock::WallClock;
 use crate::faults::Fault;
 use crate::goals::{Goal, Goals};
+use crate::limits;
 use crate::link::{Spread, Weather};
 use crate::measure::Samples;
 use crate::network::Network;
@@ -157,7 +159,8 @@ pub fn play(schedule: &Schedule, stage: Stage<'_>) -> Result<Played, Trouble> {
     let scenario = &schedule.scenario;
     let links = Links::create(scenario.sites(), Weather::calm(0, Spread::Even(0))).map_err(Trouble::Lack)?;
     let network = Network::of(scenario);
-    let steps = schedule.incidents.iter().flat_map(|incident| &incident.faults);
+    let steps =
+        schedule.incidents.iter().flat_map(|incident| &incident.faults).filter(|(at_us, _)| *at_us > 0);
     let clocks = steps.clone().any(|(_, fault)| matches!(fault, Fault::Clock(..)));
     let faketime = stage.faketime.filter(|_| clocks).map(Path::to_owned);
     let mut daemons = Daemons::prepare(stage.onced, stage.folder, stage.names, scenario, &links, faketime)?;
@@ -203,12 +206,13 @@ pub fn play(schedule: &Schedule, stage: Stage<'_>) -> Result<Played, Trouble> {
         goals: Goals::default(),
     };
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    play.history.began_ms = (!clocks).then_some(wall.as_millis() as u64);
+    let began_ms = wall.as_millis() as u64 - limits::WARM_UP_US / 1_000;
+    play.history.began_ms = (!clocks).then_some(began_ms);
     jobs.iter().enumerate().for_each(|(at, job)| play.at(job.at_us, Event::Begin(at)));
     for (at_us, fault) in steps {
         play.at(*at_us, Event::Fault(*fault));
     }
-    play.at(CARE_EVERY_US, Event::Care);
+    play.after(CARE_EVERY_US, Event::Care);
     play.sever();
     play.storm()?;
     play.end()
@@ -256,7 +260,11 @@ fn set_weather(links: &Links, network: &Network) {
 
 impl Play<'_> {
     fn now_us(&self) -> u64 {
-        self.began.elapsed().as_micros() as u64
+        self.us_of(Instant::now())
+    }
+
+    fn us_of(&self, at: Instant) -> u64 {
+        limits::WARM_UP_US + at.saturating_duration_since(self.began).as_micros() as u64
     }
 
     fn at(&mut self, at_us: u64, event: Event) {
@@ -361,14 +369,13 @@ impl Play<'_> {
         let Done { job, request, sent, heard } = done;
         let Some((_, asked)) = self.asked.remove(&request) else { return Ok(()) };
         let Some(sent) = sent else { return Ok(()) };
-        let micros = |at: Instant| at.saturating_duration_since(self.began).as_micros() as u64;
-        let (sent_us, region) = (micros(sent), asked.region as u16 + 1);
+        let (sent_us, region) = (self.us_of(sent), asked.region as u16 + 1);
         let mut spoken = Spoken { region, key: asked.key, ask: asked.ask, sent_us, heard: None };
         let Some((at, reply)) = heard else {
             self.history.spoken.push(spoken);
             return Ok(());
         };
-        let heard_us = micros(at);
+        let heard_us = self.us_of(at);
         let understood = answer::answer(&reply);
         let (answer, fact) = understood
             .map_err(|reply| format!("a reply that is not understood, of another version? {reply}"))?;
@@ -459,7 +466,7 @@ impl Play<'_> {
             }
             Fault::Crash(at, down_us) => self.kill(at, down_us),
             Fault::DiskLoss(at, down_us) => {
-                self.kill(at, down_us.max(crate::limits::REBIRTH_US));
+                self.kill(at, down_us.max(limits::REBIRTH_US));
                 self.daemons.wipe(at)?;
                 self.history.wiped.push((at as u16 + 1, self.now_us()));
                 self.goals.reach(Goal::DiskLost);
@@ -574,7 +581,8 @@ impl Play<'_> {
         }
         self.figures.conflicts = listed.len();
         (self.figures.bytes, self.samples.bytes) = (self.bytes, self.bytes);
-        (self.samples.virtual_us, self.samples.links) = (ended_us, (sites * (sites - 1)) as u64);
+        (self.samples.virtual_us, self.samples.links) =
+            (ended_us - limits::WARM_UP_US, (sites * (sites - 1)) as u64);
         // INV-17: every region grants again.
         while let Some(refused) = healed.iter().find_map(|at| finals::refuses(&self.daemons, *at)) {
             self.care()?;

@@ -313,7 +313,8 @@ impl World {
             self.look(at, key)?;
         }
         self.heap.after(limits::SYNC_INTERVAL_US, Event::SyncTimer { site: at, life });
-        self.heap.after(1_000, Event::Tick { site: at, life });
+        let tick_us = if self.scenario.quic { self.first_tick_us() } else { 1_000 };
+        self.heap.after(tick_us, Event::Tick { site: at, life });
         if self.scenario.checkpoints {
             self.heap.after(50_000, Event::Cover { site: at, life });
         }

@@ -47,12 +47,21 @@ struct Dialling {
     pause_us: u64,
     /// The silent link beside which it is dialled, or 0.
     beside: u64,
+    /// When something came over that link after all.
+    word_us: Option<u64>,
     linked_us: u64,
 }
 
 impl Default for Dialling {
     fn default() -> Self {
-        Self { number: 0, began_us: 0, pause_us: limits::REDIAL_US_MIN, beside: 0, linked_us: 0 }
+        Self {
+            number: 0,
+            began_us: 0,
+            pause_us: limits::REDIAL_US_MIN,
+            beside: 0,
+            word_us: None,
+            linked_us: 0,
+        }
     }
 }
 
@@ -69,6 +78,14 @@ impl Quic {
     pub(super) fn new(seed: u64) -> Self {
         let dice = Dice::new(seed, Stream::Network, 1 << 32);
         Self { dice, carriers: BTreeMap::new(), dials: BTreeMap::new(), heard_us: BTreeMap::new() }
+    }
+
+    /// A packet comes.
+    fn hear(&mut self, at: usize, from: usize, at_us: u64) {
+        self.heard_us.insert((at, from), at_us);
+        if let Some(dialling) = self.dials.get_mut(&(at, from)).filter(|dialling| dialling.beside != 0) {
+            dialling.word_us = Some(dialling.word_us.map_or(at_us, |word_us| word_us.min(at_us)));
+        }
     }
 }
 
@@ -165,10 +182,10 @@ impl World {
                 if second.is_some() {
                     self.goals.reach(Goal::Rough);
                 }
-                self.quic.heard_us.insert((to, from), now_us + delay_us);
+                self.quic.hear(to, from, now_us + delay_us);
                 if self.network.passes(to, from) {
                     let back_us = self.network.typical_us(to, from);
-                    self.quic.heard_us.insert((from, to), now_us + delay_us + back_us);
+                    self.quic.hear(from, to, now_us + delay_us + back_us);
                 }
                 Some(delay_us)
             }
@@ -190,9 +207,19 @@ impl World {
         let passes = self.network.passes(to, from);
         let Some(carrier) = self.carrier(from, to, session) else { return };
         carrier.confirming = false;
-        if passes {
-            carrier.confirmed(sent_us);
-            self.carry(from, to);
+        if !passes {
+            return;
+        }
+        let again = carrier.confirmed(sent_us);
+        self.carry(from, to);
+        if again {
+            // What is sent again carries the acknowledgement of the acknowledgement: so the other side learns what it lacks
+            // of its own, though it has sent nothing else since.
+            let back_us = self.network.typical_us(to, from);
+            let sent_us = self.now_us().saturating_sub(back_us);
+            let there_us = self.network.typical_us(from, to);
+            let timer = Timer::Confirmed { from: to, to: from, session, sent_us };
+            self.heap.after(there_us, Event::Quic(timer));
         }
     }
 
@@ -270,7 +297,7 @@ impl World {
             return;
         }
         let dial = self.quic.dials.entry((a, b)).or_default();
-        (dial.number, dial.began_us, dial.beside) = (dial.number + 1, now_us, beside);
+        (dial.number, dial.began_us, dial.beside, dial.word_us) = (dial.number + 1, now_us, beside, None);
         let dial = dial.number;
         for after_us in limits::INITIALS_US {
             self.heap.after(after_us, Event::Quic(Timer::Initial { a, b, dial }));
@@ -295,16 +322,17 @@ impl World {
 
     fn shaken(&mut self, a: usize, b: usize, dial: u64) -> Result<(), Violation> {
         let now_us = self.now_us();
-        let heard_us = self.heard_us(a, b);
         let answers = self.sites[b].replica.is_some() && self.network.is_open(a, b);
         let Some(dialling) = self.dialling(a, b, dial).filter(|_| answers) else { return Ok(()) };
-        let Dialling { began_us, beside, .. } = *dialling;
-        // A word on the old link, once it is looked for, is worth more than a new one.
-        let looks = heard_us.saturating_sub(began_us).div_ceil(limits::SILENT_LOOK_US);
-        let seen_us = began_us + looks * limits::SILENT_LOOK_US;
+        let Dialling { began_us, beside, word_us, .. } = *dialling;
         dialling.number += 1;
         dialling.beside = 0;
-        if beside != 0 && heard_us > began_us && seen_us <= now_us {
+        // A word on the old link, once it is looked for, is worth more than a new one.
+        let seen_us = word_us.map(|word_us| {
+            let looks = word_us.saturating_sub(began_us).div_ceil(limits::SILENT_LOOK_US);
+            began_us + looks * limits::SILENT_LOOK_US
+        });
+        if beside != 0 && seen_us.is_some_and(|seen_us| seen_us <= now_us) {
             return Ok(());
         }
         dialling.linked_us = now_us;
@@ -369,6 +397,11 @@ impl World {
             let after_us = ping_us + self.round_us(a, at) + limits::REDIAL_US_MIN;
             self.heap.after(after_us, Event::Dial { a, b: at });
         }
+    }
+
+    /// When a region looks at the time first: no two daemons do at the same moment.
+    pub(super) fn first_tick_us(&mut self) -> u64 {
+        self.quic.dice.between(1_000, limits::PING_US / 2)
     }
 
     /// Whether either side of a session has heard nothing for so long that it gives it up; if not, when to look again.
