@@ -14,6 +14,7 @@ mod links;
 mod memory;
 mod power;
 mod quorum;
+mod real;
 mod reload;
 mod repair;
 mod socket;
