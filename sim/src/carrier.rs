@@ -27,6 +27,8 @@ const WINDOW_BYTES_MIN: u64 = 2 * PACKET_BYTES;
 const LASTING: u64 = 3;
 /// How long a peer may keep an acknowledgement back, microseconds.
 const ACK_DELAY_US: u64 = 25_000;
+/// Packets of one probe.
+const PROBES: u32 = 2;
 /// Probes double their pause so often at most.
 const DOUBLED_MAX: u32 = 16;
 
@@ -73,6 +75,10 @@ pub struct Carrier {
     sent_us: u64,
     arrived_us: u64,
     probes: u32,
+    /// Bytes of probes that nobody has acknowledged.
+    probe_bytes: u64,
+    /// Packets that may leave whatever the window says: a probe carries what waits.
+    beyond: u32,
 }
 
 impl Carrier {
@@ -95,6 +101,8 @@ impl Carrier {
             sent_us: 0,
             arrived_us: 0,
             probes: 0,
+            probe_bytes: 0,
+            beyond: 0,
         }
     }
 
@@ -117,7 +125,8 @@ impl Carrier {
     pub fn next(&mut self, now_us: u64) -> Option<u64> {
         self.acknowledge(now_us);
         let unsent = self.queue.iter().find(|piece| matches!(piece.state, State::Unsent));
-        self.filled = unsent.is_some() && self.flight() + PACKET_BYTES >= self.window;
+        let full = self.beyond == 0 && self.flight() + PACKET_BYTES >= self.window;
+        self.filled = unsent.is_some() && full;
         unsent.filter(|_| !self.filled).map(|piece| piece.bytes)
     }
 
@@ -125,6 +134,7 @@ impl Carrier {
     /// acknowledgement is back then, if it can be. True: it will tell of what is missing.
     pub fn sent(&mut self, now_us: u64, arrives_us: Option<u64>, back_us: Option<u64>) -> bool {
         self.sent_us = now_us;
+        self.beyond = self.beyond.saturating_sub(1);
         let hole = self.has_hole();
         let unsure = self.unsure > 0;
         let Some(piece) = self.queue.iter_mut().find(|piece| matches!(piece.state, State::Unsent)) else {
@@ -160,7 +170,7 @@ impl Carrier {
     /// An acknowledgement has come of what was sent at `sent_us`: what was swallowed before is to be sent again;
     /// whether anything is.
     pub fn confirmed(&mut self, sent_us: u64) -> bool {
-        (self.unsure, self.probes) = (0, 0);
+        (self.unsure, self.probes, self.probe_bytes) = (0, 0, 0);
         let swallowed = |piece: &Piece| match piece.state {
             State::Swallowed(at_us) if at_us <= sent_us => Some(at_us),
             _ => None,
@@ -186,10 +196,18 @@ impl Carrier {
         missing.then(|| self.sent_us + (self.probe_us << self.probes.min(DOUBLED_MAX)))
     }
 
-    /// A probe leaves; whether its acknowledgement will tell of what is missing is the caller's to know.
-    pub const fn probed(&mut self, now_us: u64) {
+    /// Probes are due, two packets: they carry what waits. True if nothing does: then they are empty, and whether their
+    /// acknowledgement will tell of what is missing is the caller's to know.
+    pub fn probed(&mut self, now_us: u64) -> bool {
         self.sent_us = now_us;
         self.probes = self.probes.saturating_add(1);
+        let waits = self.queue.iter().any(|piece| matches!(piece.state, State::Unsent));
+        if waits {
+            self.beyond = PROBES;
+        } else {
+            self.probe_bytes += u64::from(PROBES) * OVERHEAD_BYTES;
+        }
+        !waits
     }
 
     /// When there is room in the window next, if something waits for it.
@@ -211,7 +229,7 @@ impl Carrier {
         let swallowed = self.queue.iter().filter(|piece| matches!(piece.state, State::Swallowed(_)));
         let swallowed: u64 = swallowed.map(|piece| piece.bytes).sum();
         let acks: u64 = self.acks.iter().map(|(_, bytes)| bytes).sum();
-        swallowed + acks + self.unsure
+        swallowed + acks + self.unsure + self.probe_bytes
     }
 
     fn acknowledge(&mut self, now_us: u64) {

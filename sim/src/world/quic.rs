@@ -17,6 +17,8 @@ use crate::oracle::violation::Violation;
 use crate::random::{Dice, Stream};
 use crate::story::What;
 
+/// How long a peer may keep an acknowledgement back, microseconds.
+const ACK_DELAY_US: u64 = 25_000;
 /// Bytes of a probe.
 const PROBE_BYTES: usize = 45;
 
@@ -72,12 +74,16 @@ pub(super) struct Quic {
     dials: BTreeMap<(usize, usize), Dialling>,
     /// At whom, from whom: when a packet last came.
     heard_us: BTreeMap<(usize, usize), u64>,
+    /// By direction: from when on what is sent carries acknowledgements again, and when that was sent of which none has
+    /// told yet.
+    bundles: BTreeMap<(usize, usize), (u64, Option<u64>)>,
 }
 
 impl Quic {
     pub(super) fn new(seed: u64) -> Self {
         let dice = Dice::new(seed, Stream::Network, 1 << 32);
-        Self { dice, carriers: BTreeMap::new(), dials: BTreeMap::new(), heard_us: BTreeMap::new() }
+        let (carriers, dials, heard_us) = Default::default();
+        Self { dice, carriers, dials, heard_us, bundles: BTreeMap::new() }
     }
 
     /// A packet comes.
@@ -146,6 +152,7 @@ impl World {
         while let Some(bytes) = carrier.next(now_us) {
             let fate = self.network.send(from, to, bytes as usize, now_us);
             let arrives_us = self.note_fate(from, to, fate);
+            self.bundle(from, to, session, arrives_us);
             if carrier.sent(now_us, arrives_us, back_us) && !carrier.confirming {
                 carrier.confirming = true;
                 let there_us = arrives_us.unwrap_or_default() + back_us.unwrap_or_default();
@@ -183,6 +190,10 @@ impl World {
                     self.goals.reach(Goal::Rough);
                 }
                 self.quic.hear(to, from, now_us + delay_us);
+                // It is acknowledged when it arrives.
+                let round_us = self.round_us(from, to);
+                self.quic.bundles.entry((to, from)).or_default().0 =
+                    now_us + delay_us + round_us + ACK_DELAY_US;
                 if self.network.passes(to, from) {
                     let back_us = self.network.typical_us(to, from);
                     self.quic.hear(from, to, now_us + delay_us + back_us);
@@ -211,16 +222,28 @@ impl World {
             return;
         }
         let again = carrier.confirmed(sent_us);
-        self.carry(from, to);
         if again {
-            // What is sent again carries the acknowledgement of the acknowledgement: so the other side learns what it lacks
-            // of its own, though it has sent nothing else since.
+            // Once something carries the acknowledgement of this acknowledgement, the other side learns what it lacks of its
+            // own, though it has sent nothing else since.
             let back_us = self.network.typical_us(to, from);
             let sent_us = self.now_us().saturating_sub(back_us);
-            let there_us = self.network.typical_us(from, to);
-            let timer = Timer::Confirmed { from: to, to: from, session, sent_us };
-            self.heap.after(there_us, Event::Quic(timer));
+            self.quic.bundles.entry((from, to)).or_default().1 = Some(sent_us);
         }
+        self.carry(from, to);
+    }
+
+    /// A packet leaves; it carries acknowledgements if none has been sent for as long as a round trip takes.
+    fn bundle(&mut self, from: usize, to: usize, session: u64, arrives_us: Option<u64>) {
+        let (now_us, round_us) = (self.now_us(), self.round_us(from, to));
+        let (next_us, owed_us) = self.quic.bundles.entry((from, to)).or_default();
+        if now_us < *next_us {
+            return;
+        }
+        *next_us = now_us + round_us + ACK_DELAY_US;
+        let Some((sent_us, there_us)) = owed_us.zip(arrives_us) else { return };
+        *owed_us = None;
+        let timer = Timer::Confirmed { from: to, to: from, session, sent_us };
+        self.heap.after(there_us, Event::Quic(timer));
     }
 
     fn probe(&mut self, from: usize, to: usize, session: u64) {
@@ -233,15 +256,22 @@ impl World {
         };
         let mut next_us = due_us;
         if due_us <= now_us {
-            carrier.probed(now_us);
+            let (empty, confirming) = (carrier.probed(now_us), carrier.confirming);
             next_us = carrier.probe_due_us().unwrap_or(now_us + 1);
-            let confirming = carrier.confirming;
-            let fate = self.network.send(from, to, PROBE_BYTES, now_us);
-            let confirms = self.note_fate(from, to, fate).zip(back_us).filter(|_| !confirming);
-            if let (Some((there_us, back_us)), Some(carrier)) = (confirms, self.carrier(from, to, session)) {
-                carrier.confirming = true;
-                let timer = Timer::Confirmed { from, to, session, sent_us: now_us };
-                self.heap.after(there_us + back_us, Event::Quic(timer));
+            if empty {
+                let fate = self.network.send(from, to, PROBE_BYTES, now_us);
+                let arrives_us = self.note_fate(from, to, fate);
+                self.bundle(from, to, session, arrives_us);
+                let confirms = arrives_us.zip(back_us).filter(|_| !confirming);
+                if let (Some((there_us, back_us)), Some(carrier)) =
+                    (confirms, self.carrier(from, to, session))
+                {
+                    carrier.confirming = true;
+                    let timer = Timer::Confirmed { from, to, session, sent_us: now_us };
+                    self.heap.after(there_us + back_us, Event::Quic(timer));
+                }
+            } else {
+                self.carry(from, to);
             }
         }
         self.heap.at(next_us.max(now_us + 1), Event::Quic(Timer::Probe { from, to, session }));
