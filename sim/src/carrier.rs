@@ -177,7 +177,7 @@ impl Carrier {
         };
         let mut lost = self.queue.iter().filter_map(swallowed);
         let Some(first_us) = lost.next() else { return false };
-        let last_us = lost.last().unwrap_or(first_us);
+        let last_us = lost.next_back().unwrap_or(first_us);
         let reduced = (self.window * 7 / 10).max(WINDOW_BYTES_MIN);
         (self.window, self.threshold) = if last_us - first_us > LASTING * self.probe_us {
             (WINDOW_BYTES_MIN, (reduced * 7 / 10).max(WINDOW_BYTES_MIN))
@@ -314,7 +314,9 @@ mod tests {
     #[test]
     fn after_a_lasting_loss_the_window_opens_slowly() {
         let mut carrier = carrier();
-        (0..60).for_each(|n| drop(frame(&mut carrier, n * 20_000, false)));
+        for n in 0..60 {
+            frame(&mut carrier, n * 20_000, false);
+        }
         let mut now_us = 2_000_000;
         carrier.confirmed(now_us);
         let mut rounds = Vec::new();

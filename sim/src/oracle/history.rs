@@ -377,7 +377,7 @@ fn explains(part: &Part, known: &View, spoken: &[&Spoken], held: &[Part]) -> boo
                     if *fingerprint == attempt.fingerprint && *claimant == attempt.claimant)
                     && one.region == attempt.claim.region
             };
-            let began = told.is_some() || open.clone().any(|one| asked(one));
+            let began = told.is_some() || open.clone().any(asked);
             let of_it = |wanted: fn(&Ask) -> bool| {
                 open.clone().any(|one| wanted(&one.ask) && one.token() == Some(attempt.claim))
             };

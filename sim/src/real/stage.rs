@@ -313,7 +313,7 @@ impl Play<'_> {
                 self.services.send(region, Command { job, request, words });
             }
             Event::Patience { job, request } if self.waiting[job] == request => {
-                self.hear(job, Heard::Nothing)
+                self.hear(job, Heard::Nothing);
             }
             Event::Patience { .. } => {}
             Event::Reply { job, request, answer, token } => {

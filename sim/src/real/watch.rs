@@ -60,14 +60,14 @@ impl Looker {
                 self.clients[at] = None;
                 return None;
             };
-            entries.extend(replies.into_iter().map(entry));
+            entries.extend(replies.iter().map(entry));
         }
         Some(entries)
     }
 }
 
 /// The entry without what depends on the region or on when it was looked at.
-fn entry(reply: Value) -> Value {
+fn entry(reply: &Value) -> Value {
     let part = |name| reply.field(name).cloned().unwrap_or(Value::Null);
     Value::List(["attempts", "outcomes", "forgotten"].map(part).to_vec())
 }

@@ -23,6 +23,7 @@ const ACK_DELAY_US: u64 = 25_000;
 const PROBE_BYTES: usize = 45;
 
 /// What is due for a session or a dial.
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Timer {
     /// There is room in a window.
     Room { from: usize, to: usize, session: u64 },
