@@ -124,7 +124,5 @@ pub const LINK_PROVED_US: u64 = 3_000_000;
 pub const QUIC_IDLE_US: u64 = 15_000_000;
 /// Peers ping so often, and regions look twice as often whether it is time.
 pub const PING_US: u64 = 500_000;
-/// In short runs regions look at the time so often.
-pub const TICK_US: u64 = 100_000;
 /// By then regions that start together have met; real ones have before a run begins.
 pub const WARM_UP_US: u64 = 5_000_000;

@@ -19,15 +19,8 @@ fn onced_sim(arguments: &[&str]) -> (i32, String, String) {
 
 #[test]
 fn a_small_swarm_passes() {
-    let plan = Plan {
-        start: 0,
-        seeds: 60,
-        jobs: 2,
-        twice_every: 20,
-        keep_going: true,
-        sample: false,
-        canary: None,
-    };
+    let plan =
+        Plan { start: 0, seeds: 60, jobs: 2, twice_every: 20, keep_going: true, sample: false, canary: None };
     let report = swarm(plan, &Progress::new(plan.seeds, false));
     let failures: Vec<String> = report.failures.iter().map(sim::report::RunReport::human).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::links::Links;
 use super::machine::{is_installed, run};
 use super::resp::Client;
@@ -118,6 +120,16 @@ impl Daemons {
         }
     }
 
+    /// SIGSTOP, or SIGCONT.
+    pub fn pause(&self, at: usize, paused: bool) {
+        let signal = if paused { Signal::STOP } else { Signal::CONT };
+        let pid = self.children[at].as_ref().and_then(|child| Pid::from_raw(child.id().cast_signed()));
+        if let Some(pid) = pid {
+            // It is a child that nobody has waited for: the number is still its own.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     /// Its disk is lost, while it is down.
     ///
     /// # Errors
@@ -215,6 +227,7 @@ fn config(at: usize, names: &[String], scenario: &Scenario, links: &Links) -> St
              durable = \"{durable}\"\n",
             namespace.name, namespace.retention_ms, namespace.lease_ms
         );
+        let _ = writeln!(text, "level = \"{}\"", namespace.level.name());
         if let Some(max_keys) = namespace.max_keys {
             let _ = writeln!(text, "max_keys = {max_keys}");
         }

@@ -50,12 +50,17 @@ fn reason(fault: &Fault, clocks: bool) -> Option<(&'static str, &'static str)> {
         }
         // Named one by one: whoever adds a fault has to say whether processes can have it. `Reload` is refused with its
         // membership.
+        Fault::Backup(_) | Fault::Restore(..) => {
+            ("restore", "old backups are put back by an operator, with the daemon stopped")
+        }
+        Fault::Upgrade(..) => ("upgrade", "there is one onced, and one version of what it speaks"),
         Fault::Cut(..)
         | Fault::Mend(_)
         | Fault::Reload(_)
         | Fault::Reset(..)
         | Fault::Crash(..)
         | Fault::DiskLoss(..)
+        | Fault::Pause(..)
         | Fault::Clock(..) => return None,
     })
 }
@@ -76,7 +81,15 @@ mod tests {
     #[test]
     fn what_processes_can_do_is_let_through() {
         assert_eq!(
-            refused(&schedule(&[Fault::Crash(0, 5), Fault::DiskLoss(1, 5), Fault::Reset(0, 1)]), false),
+            refused(
+                &schedule(&[
+                    Fault::Crash(0, 5),
+                    Fault::DiskLoss(1, 5),
+                    Fault::Pause(0, 5),
+                    Fault::Reset(0, 1)
+                ]),
+                false
+            ),
             [""; 0]
         );
         assert_eq!(refused(&schedule(&[Fault::Clock(0, Step::To(9))]), true), [""; 0]);

@@ -113,6 +113,7 @@ enum Event {
     Reply { job: usize, request: u64, answer: Box<Answer>, token: Option<Box<Token>> },
     Fault(Fault),
     Restart { at: usize, life: u64 },
+    Resume { at: usize, life: u64 },
     Care,
 }
 
@@ -140,6 +141,8 @@ struct Play<'a> {
     tokens: Vec<Vec<u8>>,
     /// By region: how often it has died.
     lives: Vec<u64>,
+    /// When the last pause of each region ends.
+    paused_until_us: Vec<u64>,
     clocks: Vec<(WallClock, i64)>,
     /// Bytes of frames sent by processes that have died since.
     bytes: u64,
@@ -196,6 +199,7 @@ pub fn play(schedule: &Schedule, stage: Stage<'_>) -> Result<Played, Trouble> {
         asked: BTreeMap::new(),
         tokens: Vec::new(),
         lives: vec![0; sites],
+        paused_until_us: vec![0; sites],
         clocks: vec![(WallClock::default(), 0); sites],
         bytes: 0,
         history: History { max_drift: scenario.max_drift_ms, ..History::default() },
@@ -327,6 +331,11 @@ impl Play<'_> {
                 if self.lives[at] == life && !self.daemons.runs(at) {
                     self.daemons.start(at, &self.links)?;
                     self.goals.reach(Goal::Crashed);
+                }
+            }
+            Event::Resume { at, life } => {
+                if self.lives[at] == life && self.now_us() >= self.paused_until_us[at] {
+                    self.daemons.pause(at, false);
                 }
             }
             Event::Care => {
@@ -471,10 +480,18 @@ impl Play<'_> {
                 self.history.wiped.push((at as u16 + 1, self.now_us()));
                 self.goals.reach(Goal::DiskLost);
             }
+            Fault::Pause(at, us) => {
+                let until_us = (self.now_us() + us).min(self.scenario.storm_us);
+                self.paused_until_us[at] = self.paused_until_us[at].max(until_us);
+                self.daemons.pause(at, true);
+                self.goals.reach(Goal::Paused);
+                let left_us = self.paused_until_us[at].saturating_sub(self.now_us());
+                self.after(left_us, Event::Resume { at, life: self.lives[at] });
+            }
             Fault::Clock(at, step) => {
                 let mut dice = Dice::new(self.scenario.seed, Stream::Clock, (at_us << 8) | at as u64);
                 let (clock, skew_ms) = &mut self.clocks[at];
-                *skew_ms += clock.step(step, self.scenario.max_drift_ms, &mut dice);
+                *skew_ms += clock.step(step, (at_us, self.scenario.max_drift_ms), &mut dice);
                 let skew_ms = *skew_ms;
                 self.daemons.set_clock(at, skew_ms)?;
             }

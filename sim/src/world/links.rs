@@ -23,8 +23,7 @@ impl World {
         }
         // Both must be alive, and each know the other for a member.
         let knows = |at: usize, peer| self.sites[at].replica.as_ref().is_some_and(|r| r.knows(peer));
-        let deaf = self.stands_still(a) || self.stands_still(b) || self.version_between(a, b).is_none();
-        if !knows(a, b) || !knows(b, a) || deaf || !self.network.is_open(a, b) {
+        if !knows(a, b) || !knows(b, a) || !self.would_link(a, b) || !self.network.is_open(a, b) {
             let again_us = self.network.delay_us(a, b, limits::RECONNECT_US);
             self.heap.after(again_us, Event::Dial { a, b });
             return;
@@ -124,6 +123,11 @@ impl World {
         }
     }
 
+    /// Both processes run, and speak a version that both know.
+    pub(super) fn would_link(&self, a: usize, b: usize) -> bool {
+        !self.stands_still(a) && !self.stands_still(b) && self.version_between(a, b).is_some()
+    }
+
     /// Both ends learn, one after the other, that the session is over.
     pub(super) fn break_session(&mut self, a: usize, b: usize, session: u64) {
         self.end_session(a, b, session, 5_000);
@@ -134,11 +138,13 @@ impl World {
             return;
         }
         self.network.disconnect(a, b);
-        // Somewhere between two attempts.
-        let (a, b) = (a.min(b), a.max(b));
-        let every_us = self.network.delay_us(a, b, limits::RECONNECT_US);
-        let again_us = self.session_dice(a, b).below(every_us + 1);
-        self.heap.after(again_us, Event::Dial { a, b });
+        if !self.scenario.quic {
+            // Somewhere between two attempts.
+            let (a, b) = (a.min(b), a.max(b));
+            let every_us = self.network.delay_us(a, b, limits::RECONNECT_US);
+            let again_us = self.session_dice(a, b).below(every_us + 1);
+            self.heap.after(again_us, Event::Dial { a, b });
+        }
         self.trace.event(self.now_us(), "break", &[a as u64, b as u64, session]);
         self.story.note(self.now_us(), a, What::Broke { peer: b });
         for (site, peer) in [(a, b), (b, a)] {

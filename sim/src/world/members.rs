@@ -58,6 +58,8 @@ impl World {
         let members = self.scenario.members(next);
         let site = &mut self.sites[at];
         let wall = site.wall(now_us);
+        // Whoever has made it whole may be no peer any more in a moment.
+        site.note_lack();
         let Some(replica) = site.replica.as_mut() else { return Ok(false) };
         let retired = match replica.set_membership(next, members, wall) {
             Ok(change) => change.retired,

@@ -29,6 +29,7 @@ impl Event {
             | Self::Down { site, .. }
             | Self::Reload { site }
             | Self::Fault(Fault::Reload(site)) => Some(*site),
+            Self::Quic(timer) => Some(timer.process()),
             Self::Frame { to, .. } => Some(*to),
             Self::Room { from, .. } => Some(*from),
             Self::Begin { .. }
@@ -63,7 +64,9 @@ impl World {
         let (until_us, life) = (site.paused_until_us, site.life);
         self.heap.at(until_us, Event::Resume { site: at, life });
         for peer in (0..self.scenario.sites()).filter(|peer| *peer != at) {
-            if let Some(session) = self.network.session(at, peer) {
+            if self.scenario.quic {
+                self.watch_silence(at, peer);
+            } else if let Some(session) = self.network.session(at, peer) {
                 let delay_us = self.network.delay_us(at, peer, limits::IDLE_TIMEOUT_US);
                 self.heap.after(delay_us, Event::Idle { a: at, b: peer, session });
             }

@@ -41,6 +41,19 @@ pub(super) enum Timer {
     GiveUp { a: usize, b: usize, dial: u64 },
 }
 
+impl Timer {
+    /// The region whose process it needs.
+    pub(super) const fn process(&self) -> usize {
+        match *self {
+            Self::Room { from, .. } | Self::Confirmed { from, .. } | Self::Probe { from, .. } => from,
+            Self::Silent { a, .. }
+            | Self::Initial { a, .. }
+            | Self::Shaken { a, .. }
+            | Self::GiveUp { a, .. } => a,
+        }
+    }
+}
+
 /// A pair's dialling, by the region with the smaller number.
 #[derive(Clone, Copy, Debug)]
 struct Dialling {
@@ -309,7 +322,7 @@ impl World {
         }
         if self.now_us() >= self.heard_us(a, b) + limits::SILENT_LINK_US {
             self.quic_dial(a, b, session);
-        } else if !self.network.is_open(a, b) {
+        } else if !self.network.is_open(a, b) || self.stands_still(b) {
             self.look_for_silence(a, b, session, 0);
         }
     }
@@ -343,7 +356,7 @@ impl World {
 
     fn initial(&mut self, a: usize, b: usize, dial: u64) {
         let answers = self.sites[b].replica.as_ref().is_some_and(|replica| replica.knows(a));
-        let open = self.network.is_open(a, b);
+        let open = self.network.is_open(a, b) && self.would_link(a, b);
         if self.dialling(a, b, dial).is_some() && answers && open {
             // The address is proved first: two round trips.
             let after_us = 2 * self.round_us(a, b);
@@ -353,7 +366,7 @@ impl World {
 
     fn shaken(&mut self, a: usize, b: usize, dial: u64) -> Result<(), Violation> {
         let now_us = self.now_us();
-        let answers = self.sites[b].replica.is_some() && self.network.is_open(a, b);
+        let answers = self.sites[b].replica.is_some() && self.network.is_open(a, b) && self.would_link(a, b);
         let Some(dialling) = self.dialling(a, b, dial).filter(|_| answers) else { return Ok(()) };
         let Dialling { began_us, beside, word_us, .. } = *dialling;
         dialling.number += 1;
@@ -437,7 +450,8 @@ impl World {
 
     /// Whether either side of a session has heard nothing for so long that it gives it up; if not, when to look again.
     pub(super) fn quic_idle(&mut self, a: usize, b: usize, session: u64) {
-        if self.network.session(a, b) != Some(session) || self.network.is_open(a, b) {
+        let hears = self.network.is_open(a, b) && !self.stands_still(a) && !self.stands_still(b);
+        if self.network.session(a, b) != Some(session) || hears {
             return;
         }
         let heard_us = self.heard_us(a, b).min(self.heard_us(b, a));
