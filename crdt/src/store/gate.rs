@@ -67,6 +67,15 @@ impl Gate {
         self.voice.load(Ordering::Acquire)
     }
 
+    /// How this region stands to what majorities decide, in a word: for people.
+    pub fn voice_name(&self, asks: bool) -> &'static str {
+        match (self.has_voice(), asks || self.is_voice_wanted()) {
+            (true, _) => "counted",
+            (false, true) => "comparing",
+            (false, false) => "unused",
+        }
+    }
+
     /// Somebody asks for what a majority decides.
     pub(crate) fn want_voice(&self) {
         self.voice_wanted.store(true, Ordering::Release);

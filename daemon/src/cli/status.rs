@@ -59,6 +59,13 @@ impl ClientCommand for StatusArgs {
 fn advices(reply: &Value) -> Vec<String> {
     let pressure = |of: &Value, name| of.field(name).and_then(Value::as_str).map(str::to_owned);
     let mut advices = Vec::new();
+    if pressure(reply, "majority").as_deref() == Some("comparing") {
+        advices.push(
+            "NOT COUNTED IN MAJORITIES: claims at quorum are refused here until everything is compared with enough of the other \
+             regions; see onced peers"
+                .to_owned(),
+        );
+    }
     let memory = match pressure(reply, "memory_pressure").as_deref() {
         Some("near") => "MEMORY is used to 80 %: beyond 100 % new claims are refused",
         Some("full") => "MEMORY IS FULL: new claims without a reservation are refused until keys expire",

@@ -247,7 +247,7 @@ pub fn status(
     let store = &shared.driver.store;
     let closed = store.gate.closed();
     let (memory, quotas) = (store.measure(), store.quotas());
-    out.map(if with_digest { 30 } else { 29 });
+    out.map(if with_digest { 31 } else { 30 });
     out.field_status("OK");
     live.names.field(out, "region", store.config().region);
     out.field_uint("region_id", u64::from(store.config().region.0));
@@ -272,6 +272,8 @@ pub fn status(
     out.field_uint("log_room_bytes", store.log_room().bytes.unwrap_or_default());
     out.field_uint("connections", shared.connections() as u64);
     out.field_uint("membership", live.membership);
+    let asks = store.policies().ask_majorities();
+    out.field_bulk("majority", store.gate.voice_name(asks).as_bytes());
     quota_rows(&quotas, out);
     certificate_rows(&live.certificates, out);
     if with_digest {

@@ -8,6 +8,7 @@
 mod away;
 mod bytes;
 mod cpu;
+mod levels;
 mod load;
 mod lossy;
 mod rated;
@@ -28,7 +29,7 @@ usage: links [quick|full] [--only FIGURE]... [--json]
 
   quick          200,000 writes behind a partition, seconds of each load: about three minutes (the default)
   full           1,000,000 writes behind a partition, and longer loads
-  --only FIGURE  only these: steady, bytes, away, rated, lossy
+  --only FIGURE  only these: steady, bytes, away, rated, lossy, levels
   --json         JSON on standard output instead of the table
 
 Exit code 0 whatever the figures say, 2 for a wrong command line, 3 if this machine has no namespaces for us.";
@@ -50,12 +51,13 @@ impl Depth {
 }
 
 type Figure = (&'static str, fn(Depth) -> Result<Vec<Row>, Lack>);
-const FIGURES: [Figure; 5] = [
+const FIGURES: [Figure; 6] = [
     ("steady", steady::run),
     ("bytes", bytes::run),
     ("away", away::run),
     ("rated", rated::run),
     ("lossy", lossy::run),
+    ("levels", levels::run),
 ];
 
 fn main() -> ExitCode {
@@ -72,7 +74,7 @@ fn main() -> ExitCode {
             }
             "--only" => match words.next().filter(|name| FIGURES.iter().any(|(known, _)| known == name)) {
                 Some(name) => only.push(name),
-                None => return refuse("--only needs one of: steady, bytes, away, rated, lossy"),
+                None => return refuse("--only needs one of: steady, bytes, away, rated, lossy, levels"),
             },
             other => return refuse(&format!("`{other}` is unknown; see links --help")),
         }
