@@ -36,15 +36,9 @@ pub fn run(depth: Depth) -> Result<Vec<Row>, Lack> {
         let (claims_ms, completions_ms): (Vec<f64>, Vec<f64>) = taken.unzip();
         let least_ms = trips * 2.0 * DELAY.as_secs_f64() * 1e3;
         for (what, ms) in [("claim", claims_ms), ("completion", completions_ms)] {
-            let row = |part: &str, goal, measured| {
-                Row::new(
-                    format!("{level}, {least_ms} ms of round trips: {what} {part}"),
-                    goal,
-                    measured,
-                    "ms",
-                )
-            };
-            rows.push(row("answered", Goal::AtLeast(operations as f64), ms.len() as f64));
+            let name = |part: &str| format!("{level}, {least_ms} ms of round trips: {what} {part}");
+            let row = |part: &str, goal, measured| Row::new(name(part), goal, measured, "ms");
+            rows.push(Row::new(name("answered"), Goal::AtLeast(operations as f64), ms.len() as f64, ""));
             let goal = if trips > 0.0 { Goal::AtMost(least_ms + ABOVE_MS) } else { Goal::Stated };
             rows.push(row("p50", goal, percentile(&ms, 50.0)));
             rows.push(row("p99", Goal::Stated, percentile(&ms, 99.0)));
