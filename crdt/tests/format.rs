@@ -151,7 +151,7 @@ fn manifest() -> Manifest {
             epochs: vec![(LogEpoch(3), 1), (LogEpoch(4), 70_001)],
             torn_epochs: vec![LogEpoch(3)],
             newest_stamps: BTreeMap::from([(RegionId(3), stamp(250, 3))]),
-            voice: Some(1),
+            voice: None,
         },
         runs: vec![RunEntry {
             number: 7,

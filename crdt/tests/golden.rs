@@ -270,7 +270,7 @@ fn the_manifest() {
         torn_epochs: vec![LogEpoch(3)],
         newest_stamps: [(RegionId(3), Stamp::from_parts(T0, 7)), (RegionId(300), Stamp::from_parts(T0, 8))]
             .into(),
-        voice: Some(7),
+        voice: None,
     };
     let run =
         |number, class, dies_at_ms| RunEntry { number, class, bytes: 9_000 + number, states: 40, dies_at_ms };

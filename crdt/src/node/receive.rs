@@ -72,7 +72,7 @@ impl Receiving<'_> {
             Frame::Repair { of, bodies } => self.repair(peer, &of, Bodies::new(bodies)),
             Frame::Ask { round, epoch, body } => self.asked(peer, round, epoch, body),
             Frame::Voice { round, epoch, counts, body } => {
-                if counts && self.merge_one(peer, body)? {
+                if counts && key_of(body).is_ok() && self.merge_one(peer, body)? {
                     self.rounds.voice(round, epoch, peer.region);
                 }
                 Ok(())
@@ -95,13 +95,10 @@ impl Receiving<'_> {
 
     /// S5: holds what is asked for, and says so with what is known of its key once that is synced.
     fn asked(&mut self, peer: &mut Peer, round: u64, epoch: u64, body: Bytes<'_>) -> Result<(), FrameError> {
+        let key = key_of(body)?;
         self.store.gate.want_voice();
         let merged = self.merge_one(peer, body)?;
         let counts = merged && self.store.gate.has_voice() && epoch == self.config.membership;
-        let key = match Record::decode(body.0) {
-            Ok(Record::Entry(_, read)) => read.key.0,
-            _ => return Err(FrameError::OutOfOrder("a round about no key")),
-        };
         let state = self.store.told_state(key).filter(|_| counts);
         let counts = state.is_some();
         let (body, mut release) = state.unwrap_or_default();
@@ -442,6 +439,14 @@ impl Receiving<'_> {
         }
         link.last_resend_ms = self.wall_ms;
         peer.queue(Frame::Ack { upto, resend: true }.encode());
+    }
+}
+
+/// The key that a round is about.
+fn key_of(body: Bytes<'_>) -> Result<&[u8], FrameError> {
+    match Record::decode(body.0) {
+        Ok(Record::Entry(_, read)) => Ok(read.key.0),
+        _ => Err(FrameError::OutOfOrder("a round about no key")),
     }
 }
 

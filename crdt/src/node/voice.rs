@@ -49,6 +49,7 @@ impl Node {
         if known >= needed || canary::planted(Bug::VoiceWithoutData) {
             self.memory.voice = Some(epoch);
             store.append_record(&Record::Voice(epoch), Durable::Always);
+            store.gate.remember_voice(Some(epoch));
             store.gate.set_voice(true);
         }
     }

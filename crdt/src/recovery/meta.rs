@@ -39,7 +39,9 @@ pub struct LogMeta {
     pub torn_epochs: Vec<LogEpoch>,
     /// The greatest stamp of each region.
     pub newest_stamps: BTreeMap<RegionId, Stamp>,
-    /// The newest epoch of the membership in whose majorities this life counts (S5).
+    /// The newest epoch of the membership in whose majorities this life counts (S5). Every segment says it again, so a
+    /// manifest need not.
+    #[serde(skip)]
     pub voice: Option<u64>,
 }
 

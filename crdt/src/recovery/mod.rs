@@ -292,6 +292,7 @@ impl Recovery {
             voice: self.meta.voice.filter(|_| !incomplete),
         };
         self.store.begin(incarnation, header.first_lsn, grants_from_ms);
+        self.store.gate.remember_voice(memory.voice);
         self.store.append_prologue(&memory.cursors, config.wall_ms);
         if incomplete || new_incarnation {
             self.store.append_record(&Record::Complete(!incomplete), Durable::Interval);
@@ -345,11 +346,14 @@ impl Recovery {
 }
 
 impl Store {
-    /// What every segment begins with, so that a start needs no older one: the cursors, and a ceiling of
-    /// the clock.
+    /// What every segment begins with, so that a start needs no older one: the cursors, in whose majorities this life
+    /// counts, and a ceiling of the clock.
     pub fn append_prologue(&self, cursors: &BTreeMap<RegionId, Cursor>, wall_ms: u64) {
         for (peer, cursor) in cursors {
             self.append_record(&Record::Cursor(*peer, *cursor), Durable::Interval);
+        }
+        if let Some(epoch) = self.gate.remembered_voice() {
+            self.append_record(&Record::Voice(epoch), Durable::Interval);
         }
         if self.extend_ceiling(wall_ms).is_none() {
             self.repeat_ceiling();

@@ -36,6 +36,8 @@ pub struct Gate {
     oldest_word_ms: AtomicU64,
     /// This region counts in majorities (S5).
     voice: AtomicBool,
+    /// The newest epoch in whose majorities this life has counted, plus one; 0: none.
+    voice_epoch: AtomicU64,
     /// Somebody has asked for it.
     voice_wanted: AtomicBool,
 }
@@ -84,6 +86,16 @@ impl Gate {
     /// Whether anybody has, since the start.
     pub(crate) fn is_voice_wanted(&self) -> bool {
         self.voice_wanted.load(Ordering::Acquire)
+    }
+
+    /// The newest epoch of the membership in whose majorities this life has counted, to be said by every segment.
+    pub(crate) fn remember_voice(&self, epoch: Option<u64>) {
+        self.voice_epoch.store(epoch.map_or(0, |epoch| epoch.saturating_add(1)), Ordering::Release);
+    }
+
+    /// What [`Self::remember_voice`] was told.
+    pub(crate) fn remembered_voice(&self) -> Option<u64> {
+        self.voice_epoch.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// Sets whether it counts.

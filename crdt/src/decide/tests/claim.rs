@@ -47,19 +47,35 @@ fn what_cannot_be_reached_is_refused_first() {
     let a = held(HERE, T0, b"a");
     let settled = of(&[a], &[outcome(&a, HERE, T0 + 5, b"done")]);
     for entry in [Entry::default(), settled] {
-        for level in [Level::Home, Level::Quorum] {
-            let claim = Claim { level: Some(level), ..wants(b"b") };
-            told(&entry, claim, T0 + 9, unavailable(Reason::Level));
-            let strict = Policy { level, ..policy() };
-            let weaker = Claim { level: Some(Level::Local), ..wants(b"b") };
-            answers(at(&entry, Request::Claim(weaker), &strict, T0 + 9), unavailable(Reason::Level));
-        }
+        let claim = Claim { level: Some(Level::Home), ..wants(b"b") };
+        told(&entry, claim, T0 + 9, unavailable(Reason::Level));
+        let strict = Policy { level: Level::Home, ..policy() };
+        let weaker = Claim { level: Some(Level::Local), ..wants(b"b") };
+        answers(at(&entry, Request::Claim(weaker), &strict, T0 + 9), unavailable(Reason::Level));
         let stale = Policy { max_staleness_ms: Some(2), ..policy() };
         answers(at(&entry, Request::Claim(wants(b"b")), &stale, T0 + 9), unavailable(Reason::Stale));
         let fresh = Policy { max_staleness_ms: Some(3), ..policy() };
         let decision = at(&entry, Request::Claim(wants(b"b")), &fresh, T0 + 9);
         assert_ne!(decision.reply.status(), "UNAVAILABLE", "exactly the bound is fresh enough");
     }
+}
+
+/// S5: at quorum only what would be granted asks a majority; a weaker request does not lower the namespace's level.
+#[test]
+fn at_quorum_a_claim_is_written_asked_and_told_to_nobody() {
+    let strict = Policy { level: Level::Quorum, ..policy() };
+    let weaker = Claim { level: Some(Level::Local), ..wants(b"b") };
+    let decision = at(&Entry::default(), Request::Claim(weaker), &strict, T0);
+    let delta = decision.delta.expect("written");
+    assert_eq!((delta.attempts[0].phase, delta.attempts[0].claimant), (Phase::Asked, &b"b"[..]));
+    assert_eq!(decision.asks, Some(Proposal::Claim(delta.attempts[0].id)));
+    let a = held(HERE, T0, b"a");
+    let done = outcome(&a, HERE, T0 + 5, b"done");
+    let settled = of(&[a], &[done]);
+    answers(at(&settled, Request::Claim(wants(b"b")), &strict, T0 + 9), Reply::Replay(done));
+    // Its claimant is answered after a fresh round for the same claim, and nothing is written.
+    let again = at(&of(&[a], &[]), Request::Claim(wants(b"a")), &strict, T0 + 9);
+    assert_eq!((again.asks, again.delta), (Some(Proposal::Claim(a.id)), None));
 }
 
 /// Row 2: an absent fingerprint equals only an absent one (S1); before REPLAY, retry and IN_PROGRESS.
