@@ -419,6 +419,11 @@ impl Scenario {
         naming::region(&self.names, region)
     }
 
+    /// Whether majorities decide anything (S5).
+    pub fn asks_majorities(&self) -> bool {
+        self.namespaces.iter().any(|namespace| namespace.level == Level::Quorum)
+    }
+
     /// Regions that ever are.
     pub const fn sites(&self) -> usize {
         self.regions + self.newcomers

@@ -78,6 +78,7 @@ fn every_planted_bug_is_caught() {
             start: 0,
             seeds: CANARY_SEEDS_MAX,
             jobs: 2,
+            twice_every: 20,
             keep_going: false,
             sample: false,
             canary: Some(bug),

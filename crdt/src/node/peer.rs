@@ -264,6 +264,11 @@ impl Peer {
         self.link.as_ref().is_some_and(|link| link.sending.is_some())
     }
 
+    /// Linked, and at the same membership.
+    pub(super) fn is_at(&self, epoch: u64) -> bool {
+        self.is_linked() && self.membership.as_ref().is_some_and(|theirs| theirs.epoch() == epoch)
+    }
+
     /// Whether we hold all that it held, and it lacked nothing.
     pub(super) fn has_made_whole(&self) -> bool {
         self.caught_up && !self.incomplete && !self.fed_by_incomplete

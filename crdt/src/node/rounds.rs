@@ -80,7 +80,10 @@ impl Rounds {
             round.tickets.push(ticket);
             return;
         }
-        if self.rounds.len() >= limits::ROUNDS_MAX || !store.gate.has_voice() {
+        // Where no majority is linked, nobody is kept waiting for one.
+        let linked = peers.values().filter(|peer| peer.is_at(epoch)).count() + 1;
+        let hopeless = !store.gate.has_voice() || linked < majority(peers.len() + 1);
+        if self.rounds.len() >= limits::ROUNDS_MAX || hopeless {
             self.over.push_back((ticket, Gathered { proposal, reached: false }));
             return;
         }

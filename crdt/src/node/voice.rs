@@ -37,7 +37,7 @@ impl Node {
         let stepped = |epoch_of: Option<u64>| epoch_of == Some(epoch);
         let mut known = 0;
         for peer in self.peers.values_mut() {
-            let with_us = peer.is_linked() && stepped(peer.membership.as_ref().map(super::Membership::epoch));
+            let with_us = peer.is_at(epoch);
             if stepped(peer.compared_step) {
                 known += usize::from(!peer.incomplete);
             } else if with_us && !peer.is_behind() {

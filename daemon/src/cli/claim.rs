@@ -92,8 +92,6 @@ pub struct ClaimArgs {
 pub enum Level {
     /// This region alone.
     Local,
-    /// The key's home region.
-    Home,
     /// A majority of the regions.
     Quorum,
 }
@@ -103,7 +101,6 @@ impl Level {
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Local => "local",
-            Self::Home => "home",
             Self::Quorum => "quorum",
         }
     }

@@ -95,6 +95,9 @@ pub(super) fn show_advice(reply: &Value, page: &mut Page) {
             "Another claim won: stop; if it was done here too, compensate and use the winner's outcome."
         }
         "STALE" => "The token no longer counts for this key; `onced inspect` shows what does.",
+        "UNAVAILABLE" if reply.field("reason").and_then(Value::as_str) == Some("other_region") => {
+            "Only the region that granted a claim renews or releases it: ask there."
+        }
         "UNAVAILABLE" => "Repeat the same command later; repeating is safe.",
         _ => "",
     });

@@ -188,10 +188,13 @@ fn wrong_values_say_where_and_what_to_do() {
             "f:6:1: unknown field `retenton`, expected one of `retention`, `lease`, `level`, `fallback`, `on_lease_end`, `durable`, `key_time`, `keys`, `max_outcome`, `max_keys`, `max_bytes`, `max_staleness`, `conflict_retention`, `audit`, `on_unavailable`",
         ),
         (
-            "[defaults]\nlevel = \"quorum\"",
-            "f:6:9: level: \"quorum\" is not in this version, which serves level = \"local\" only; write that or leave level out",
+            "[defaults]\nlevel = \"home\"",
+            "f:6:9: level: \"home\" is not known; choose one of \"local\", \"quorum\"",
         ),
-        ("[defaults]\nlevel = \"global\"", "f:6:9: level: \"global\" is not known; write level = \"local\""),
+        (
+            "[defaults]\nlevel = \"global\"",
+            "f:6:9: level: \"global\" is not known; choose one of \"local\", \"quorum\"",
+        ),
         (
             "[namespace.pay]\nkeys = \"issued\"",
             "f:6:8: keys: \"issued\" is not in this version, which serves keys = \"any\" only; write that or leave keys out",

@@ -202,6 +202,8 @@ struct Running {
     next_ticket: Ticket,
     /// What was last said in the log: why claims are refused, and which links stall.
     said: (Option<Reason>, Vec<RegionId>),
+    /// And how it stands to what majorities decide.
+    said_voice: &'static str,
     expiry: ExpiryWatch,
 }
 
@@ -227,6 +229,7 @@ impl Running {
             majorities: HashMap::new(),
             next_ticket: 1,
             said: (None, Vec::new()),
+            said_voice: "unused",
             expiry: ExpiryWatch::default(),
         }
     }
@@ -452,6 +455,18 @@ impl Running {
                 None => tracing::info!("claims are served"),
             }
             self.said.0 = reason;
+        }
+        let store = &self.shared.driver.store;
+        let voice = store.gate.voice_name(store.policies().ask_majorities());
+        if voice != self.said_voice {
+            match voice {
+                "counted" => tracing::info!("this region counts in majorities: claims at quorum are served"),
+                _ => tracing::warn!(
+                    "this region counts in no majority before it has compared everything with enough others: claims at quorum \
+                     are refused"
+                ),
+            }
+            self.said_voice = voice;
         }
         metrics::gauge!("onced_healing_share_percent").set(self.node.pacing.share_percent() as f64);
         let views = self.node.peers(&self.shared.driver.store);

@@ -45,14 +45,14 @@ pub enum BadArgs {
     #[error("the token is not one that CLAIM answers: 106 hex digits, as they were sent")]
     Token,
     /// No such level.
-    #[error("LEVEL takes local, home or quorum, not {0:?}")]
+    #[error("LEVEL takes local or quorum (home is not in this version), not {0:?}")]
     Level(String),
 }
 
-const CLAIM: &str = "CLAIM key [FP hex32] [LEASE ms] [RETENTION ms] [CLAIMANT id] [WAIT ms] [LEVEL local|home|quorum] \
+const CLAIM: &str = "CLAIM key [FP hex32] [LEASE ms] [RETENTION ms] [CLAIMANT id] [WAIT ms] [LEVEL local|quorum] \
                      [NOTE bytes] [DURABLE]";
-const COMPLETE: &str = "COMPLETE key token outcome [LEVEL local|home|quorum] [DURABLE]";
-const RENEW: &str = "RENEW key token [LEASE ms] [LEVEL local|home|quorum] [DURABLE]";
+const COMPLETE: &str = "COMPLETE key token outcome [LEVEL local|quorum] [DURABLE]";
+const RENEW: &str = "RENEW key token [LEASE ms] [LEVEL local|quorum] [DURABLE]";
 const RELEASE: &str = "RELEASE key token [DURABLE]";
 
 /// Walks the option words after the fixed arguments.
@@ -219,7 +219,7 @@ fn token(text: &[u8]) -> Result<Token, BadArgs> {
 }
 
 fn level(word: &[u8]) -> Result<Level, BadArgs> {
-    let levels = [Level::Local, Level::Home, Level::Quorum];
+    let levels = [Level::Local, Level::Quorum];
     let named = levels.into_iter().find(|level| is(word, level.name().as_bytes()));
     named.ok_or_else(|| BadArgs::Level(shown(word)))
 }

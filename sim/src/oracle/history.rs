@@ -47,6 +47,8 @@ pub struct History {
     pub began_ms: Option<Millis>,
     /// The bound between clocks, milliseconds.
     pub max_drift: Millis,
+    /// Keys that majorities decide (S5): a claim is stamped when it is asked for, and told when it is granted.
+    pub quorum: BTreeSet<Key>,
 }
 
 /// What each region said of each key at the end, when all had come to rest: the answer to a GET.
@@ -146,8 +148,8 @@ impl History {
 
     /// INV-9.
     fn check_stamps(&self) -> Result<(), Violation> {
-        let mut by_sent: Vec<&Spoken> =
-            self.spoken.iter().filter(|spoken| spoken.granted().is_some()).collect();
+        let at_once = |spoken: &&Spoken| spoken.granted().is_some() && !self.quorum.contains(&spoken.key);
+        let mut by_sent: Vec<&Spoken> = self.spoken.iter().filter(at_once).collect();
         let mut by_heard = by_sent.clone();
         by_sent.sort_by_key(|spoken| spoken.sent_us);
         by_heard.sort_by_key(|spoken| spoken.heard.as_ref().map(|(heard_us, _)| *heard_us));
@@ -285,8 +287,9 @@ pub fn accepted(history: &History, finals: &[Final]) -> Ledger {
             let (region, at_us) = (one.region, *heard_us);
             ledger.add(Accepted { key, region, lsn: 0, part, at_us, doubtful, acknowledged: !doubtful });
         }
-        let explained =
-            held.iter().filter(|part| !covers(&known, part) && explains(part, &known, &spoken, &held));
+        let withdrawn = |part: &Part| history.quorum.contains(&key) && is_withdrawn(part, &known, &spoken);
+        let reason = |part: &Part| explains(part, &known, &spoken, &held) || withdrawn(part);
+        let explained = held.iter().filter(|part| !covers(&known, part) && reason(part));
         for part in explained {
             let region = part.claim().map_or(0, |claim| claim.region);
             let part = part.clone();
@@ -358,6 +361,18 @@ fn grant_part(one: &Spoken) -> Option<AttemptFact> {
         claimant,
         expires_at,
     })
+}
+
+/// A claim that was asked for and granted to nobody (S5): Asked still, or Released, whatever its caller was told.
+fn is_withdrawn(part: &Part, known: &View, spoken: &[&Spoken]) -> bool {
+    let Part::Attempt(attempt) = part else { return false };
+    let asked = |one: &&Spoken| {
+        matches!(&one.ask, Ask::Claim { fingerprint, claimant, .. }
+            if *fingerprint == attempt.fingerprint && *claimant == attempt.claimant)
+            && one.region == attempt.claim.region
+    };
+    let granted = known.claims().any(|claim| claim == attempt.claim);
+    attempt.phase != Phase::Held && !granted && spoken.iter().any(asked)
 }
 
 /// Whether requests nobody was answered, or a takeover, are reason enough for `part`.

@@ -31,7 +31,7 @@ fn complete(region: Region, ms: u64, claim: ClaimName, answer: Option<Answer>) -
 }
 
 fn history(spoken: Vec<Spoken>) -> History {
-    History { spoken, wiped: Vec::new(), began_ms: Some(0), max_drift: DRIFT }
+    History { spoken, wiped: Vec::new(), began_ms: Some(0), max_drift: DRIFT, quorum: BTreeSet::new() }
 }
 
 fn outcome(claim: ClaimName, ms: u64) -> OutcomeFact {
@@ -216,4 +216,44 @@ fn what_a_region_says_must_be_what_it_holds() {
     }
     order_ties(&mut finals, &said(other));
     assert_eq!(check_said(&finals, &said(other), 0), Ok(()));
+}
+
+/// The story: real regions at quorum were said to have made up attempts that they had only withdrawn, and to have issued
+/// stamps backwards, because an answer leaves when a majority holds what was stamped long before.
+#[test]
+fn what_a_majority_was_asked_for_and_did_not_get_is_no_invention() {
+    let ask = || Ask::Claim {
+        fingerprint: None,
+        claimant: b"a".to_vec(),
+        lease: 3_000,
+        retention: 60_000,
+        wait: 0,
+    };
+    let withdrawn = AttemptFact {
+        claim: name(1_000, 2),
+        phase: Phase::Released,
+        lease_until: 4_000,
+        abandoned_lease: 0,
+        fingerprint: None,
+        claimant: b"a".to_vec(),
+        expires_at: 61_000,
+    };
+    let views = vec![View { attempts: vec![withdrawn], ..View::default() }];
+    let finals = [Final { region: 2, views, conflicts: Vec::new(), digest: 0 }];
+    let mut told = history(vec![spoken(2, 1_000_000, ask(), Some(Answer::InProgress))]);
+    let explained = |history: &History| accepted(history, &finals).of_key(0).count();
+    assert_eq!(explained(&told), 0, "a local claim that was not granted leaves nothing");
+    told.quorum.insert(0);
+    assert_eq!(explained(&told), 1);
+    // Asked for first, and granted after a later one.
+    let granted =
+        |ms| Answer::Granted { claim: name(ms, 2), lease_until: ms + 3_000, expires_at: ms + 60_000 };
+    let mut late = spoken(2, 2_000_000, ask(), Some(granted(900)));
+    late.key = 1;
+    let mut early = spoken(2, 1_000_000, ask(), Some(granted(1_000)));
+    early.key = 1;
+    let mut stamps = history(vec![early, late]);
+    assert!(stamps.check_stamps().is_err());
+    stamps.quorum.insert(1);
+    assert!(stamps.check_stamps().is_ok());
 }

@@ -49,6 +49,11 @@ pub fn is_ready(daemons: &Daemons, at: usize) -> bool {
     call(daemons, at, &[b"STATUS"]).is_some_and(|reply| reply.truth("ready"))
 }
 
+/// Whether a region counts in majorities (S5).
+pub fn is_counted(daemons: &Daemons, at: usize) -> bool {
+    call(daemons, at, &[b"STATUS"]).is_some_and(|reply| reply.text("majority") == Some("counted"))
+}
+
 /// Bytes of frames that a region has sent since it started; 0 if it is down.
 pub fn bytes_out(daemons: &Daemons, at: usize) -> u64 {
     let peers = call(daemons, at, &[b"PEERS"]);

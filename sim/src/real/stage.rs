@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crdt::policy::Level;
+
 use super::daemons::Daemons;
 use super::finals::{self, End};
 use super::links::{Counts, Links};
@@ -181,6 +183,8 @@ pub fn play(schedule: &Schedule, stage: Stage<'_>) -> Result<Played, Trouble> {
     let (services, watch) = started.map_err(|error| format!("threads cannot be started: {error}"))?;
     let sites = scenario.sites();
     let jobs = &schedule.jobs;
+    let decided = |key: &usize| scenario.namespaces[scenario.namespace_of[*key]].level == Level::Quorum;
+    let quorum = (0..scenario.keys.len()).filter(decided).collect();
     let mut play = Play {
         stage,
         scenario,
@@ -203,7 +207,7 @@ pub fn play(schedule: &Schedule, stage: Stage<'_>) -> Result<Played, Trouble> {
         paused_until_us: vec![0; sites],
         clocks: vec![(WallClock::default(), 0); sites],
         bytes: 0,
-        history: History { max_drift: scenario.max_drift_ms, ..History::default() },
+        history: History { max_drift: scenario.max_drift_ms, quorum, ..History::default() },
         samples: Samples::default(),
         executed: Vec::new(),
         figures: Figures::default(),
@@ -241,7 +245,8 @@ fn ready(daemons: &mut Daemons, stage: Stage<'_>, scenario: &Scenario) -> Result
             if let Some(ended) = daemons.ended() {
                 return Err(Trouble::Failed(ended));
             }
-            if finals::is_linked(daemons, at, sites - 1) && finals::is_ready(daemons, at) {
+            let counted = !scenario.asks_majorities() || finals::is_counted(daemons, at);
+            if finals::is_linked(daemons, at, sites - 1) && finals::is_ready(daemons, at) && counted {
                 break;
             }
             if Instant::now() > until {

@@ -6,7 +6,7 @@ use super::{Event, World};
 use crate::limits;
 use crate::oracle::agreement::ConflictFact;
 use crate::oracle::ask::{Answer, Ask, Decision};
-use crate::oracle::facts::{Key, stamp_ms};
+use crate::oracle::facts::{Key, View, stamp_ms};
 
 /// A cut is over, and what regions knew differently then becomes alike.
 pub(super) struct Healing {
@@ -20,8 +20,13 @@ impl World {
         let Some(samples) = &mut self.samples else { return };
         match (&decision.ask, &decision.answer) {
             (Ask::Complete { .. }, Answer::Completed | Answer::Contested) => {
-                // Told again to whoever asks again.
-                let new = decision.after.outcomes.len() > decision.before.outcomes.len();
+                // Told again to whoever asks again. At quorum it is told once a majority holds what was written before (S5).
+                let held = |view: &View| view.outcomes.iter().filter(|outcome| outcome.majority).count();
+                let new = if decision.quorum {
+                    held(&decision.after) > held(&decision.before)
+                } else {
+                    decision.after.outcomes.len() > decision.before.outcomes.len()
+                };
                 samples.executions += u64::from(new);
             }
             (Ask::Claim { .. }, answer) => {

@@ -267,7 +267,7 @@ fn a_renewal_needs_a_majority_and_a_takeover_ends_it() {
     cluster.unlink(A, C);
     assert_eq!(ask_all(&mut cluster, &[(A, renew)])[0].0, "UNAVAILABLE");
     // The others never heard of that one.
-    cluster.run_ms(6_000);
+    cluster.run_ms(7_000);
     granted(&mut cluster, B, b"b");
     cluster.link(A, B);
     cluster.link(A, C);
