@@ -199,21 +199,11 @@ impl World {
         let (before, lsn_before, now) = (replica.view(name), replica.appended(), replica.now(wall));
         let ran = replica.decide(name, &sent.ask, token.as_ref(), (sent.durable, ticket, gathered), wall);
         let parked = matches!(ran, Ran::Parked);
-        let (decided, asks) = match ran {
-            Ran::Decided(decided) => (decided, None),
-            Ran::Parked if gathered.is_none() => {
-                self.park(job, request, sent, until_us.unwrap_or_default());
-                return Ok(());
-            }
-            // It has withdrawn what it asked for.
-            Ran::Parked => {
-                let release = Release::default();
-                (Decided { answer: Answer::InProgress, token: None, release }, None)
-            }
-            Ran::Asks(proposal, release) => {
-                (Decided { answer: Answer::Asks, token: None, release }, Some(proposal))
-            }
-        };
+        if parked && gathered.is_none() {
+            self.park(job, request, sent, until_us.unwrap_or_default());
+            return Ok(());
+        }
+        let (decided, asks) = decided(ran);
         let Decided { answer, token: granted, release } = decided;
         let policy = &self.scenario.namespaces[self.scenario.namespace_of[key]];
         let asked = sent.durable && !matches!(sent.ask, Ask::Get) || matches!(sent.ask, Ask::Forget);
@@ -358,6 +348,16 @@ impl World {
     fn done_elsewhere(&self, decision: &Decision, stamp: u64) -> bool {
         decision.before.outcomes.iter().any(|o| o.claim.stamp == stamp && o.region != decision.region)
             && winner(&decision.before).claim().is_some()
+    }
+}
+
+/// What a look came to, as a decision: one that parks on its second look has withdrawn what it asked for.
+fn decided(ran: Ran) -> (Decided, Option<Proposal>) {
+    let untold = |answer, release| Decided { answer, token: None, release };
+    match ran {
+        Ran::Decided(decided) => (decided, None),
+        Ran::Parked => (untold(Answer::InProgress, Release::default()), None),
+        Ran::Asks(proposal, release) => (untold(Answer::Asks, release), Some(proposal)),
     }
 }
 
