@@ -25,8 +25,7 @@ impl Node {
     /// Looks for a voice in the majorities of the membership in force, where one is wanted.
     pub(super) fn seek_voice(&mut self, store: &Store, wall_ms: u64) {
         let epoch = self.config.membership;
-        let stays = self.memory.voice.is_some() && canary::planted(Bug::VoiceWithoutStep);
-        if self.memory.voice == Some(epoch) || stays {
+        if self.memory.voice == Some(epoch) {
             store.gate.set_voice(true);
             return;
         }
