@@ -124,16 +124,26 @@ pub(crate) fn draw_menu(scenario: &Scenario) -> Vec<Incident> {
         (menu.rot, 1, rot),
     ];
     for (on, most, make) in kinds {
-        let count = if on { dice.between(1, most) } else { 0 };
-        for _ in 0..count {
-            let at_us = dice.between(200_000, scenario.storm_us);
-            let mut faults = Vec::new();
-            make(scenario, at_us, &mut dice, &mut faults);
-            incidents.push(Incident::of(faults));
-        }
+        draw_kind(scenario, (on, most, make), &mut dice, &mut incidents);
     }
     incidents.extend(draw_events(scenario));
     incidents
+}
+
+/// Incidents of one kind, if it is on: one, and at most so many.
+fn draw_kind(
+    scenario: &Scenario,
+    (on, most, make): (bool, u64, Maker),
+    dice: &mut Dice,
+    incidents: &mut Vec<Incident>,
+) {
+    let count = if on { dice.between(1, most) } else { 0 };
+    for _ in 0..count {
+        let at_us = dice.between(200_000, scenario.storm_us);
+        let mut faults = Vec::new();
+        make(scenario, at_us, dice, &mut faults);
+        incidents.push(Incident::of(faults));
+    }
 }
 
 /// The further kinds, each of dice of its own.
@@ -148,13 +158,7 @@ fn draw_events(scenario: &Scenario) -> Vec<Incident> {
     let mut incidents = Vec::new();
     for (on, kind, most, make) in kinds {
         let mut dice = Dice::new(scenario.seed, Stream::Events, (kind << 32) | 1);
-        let count = if on { dice.between(1, most) } else { 0 };
-        for _ in 0..count {
-            let at_us = dice.between(200_000, scenario.storm_us);
-            let mut faults = Vec::new();
-            make(scenario, at_us, &mut dice, &mut faults);
-            incidents.push(Incident::of(faults));
-        }
+        draw_kind(scenario, (on, most, make), &mut dice, &mut incidents);
     }
     incidents
 }

@@ -59,6 +59,20 @@ pub enum Ask {
     Forget,
 }
 
+impl Ask {
+    /// The request in a few words.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Claim { .. } => "CLAIM".to_owned(),
+            Self::Complete { token, .. } => format!("COMPLETE of {}", token.claim),
+            Self::Renew { token, .. } => format!("RENEW of {}", token.claim),
+            Self::Release { token } => format!("RELEASE of {}", token.claim),
+            Self::Get => "GET".to_owned(),
+            Self::Forget => "FORGET".to_owned(),
+        }
+    }
+}
+
 /// One answer; the names are those of SEMANTICS.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
@@ -202,14 +216,7 @@ impl Decision {
 
     /// The decision in a few words.
     pub fn words(&self) -> String {
-        let ask = match &self.ask {
-            Ask::Claim { .. } => "CLAIM".to_owned(),
-            Ask::Complete { token, .. } => format!("COMPLETE of {}", token.claim),
-            Ask::Renew { token, .. } => format!("RENEW of {}", token.claim),
-            Ask::Release { token } => format!("RELEASE of {}", token.claim),
-            Ask::Get => "GET".to_owned(),
-            Ask::Forget => "FORGET".to_owned(),
-        };
+        let ask = self.ask.words();
         format!("r{} answered {ask} with {} at now={}", self.region, self.answer.status(), self.now)
     }
 }

@@ -105,14 +105,7 @@ impl Spoken {
     }
 
     fn words(&self) -> String {
-        let what = match &self.ask {
-            Ask::Claim { .. } => "CLAIM".to_owned(),
-            Ask::Complete { token, .. } => format!("COMPLETE of {}", token.claim),
-            Ask::Renew { token, .. } => format!("RENEW of {}", token.claim),
-            Ask::Release { token } => format!("RELEASE of {}", token.claim),
-            Ask::Get => "GET".to_owned(),
-            Ask::Forget => "FORGET".to_owned(),
-        };
+        let what = self.ask.words();
         let status = self.answer().map_or("nothing", Answer::status);
         let sent = self.sent_us as f64 / 1e6;
         format!("r{} was asked {what} at {sent:.6} s and answered {status}", self.region)
