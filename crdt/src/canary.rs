@@ -107,11 +107,15 @@ pub enum Bug {
     HalfIsMajority,
     /// What the others know of the key is not joined in before a grant.
     VoicesNotJoined,
+    /// A majority takes over what is to be resolved first.
+    MajorityTakesOverUnknown,
+    /// An operation is resolved while its holder may be at work.
+    ResolvesRunningLease,
 }
 
 impl Bug {
     /// Every bug, in the order in which they are listed to people.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 52] = [
         Self::TieBreakByArrival,
         Self::JoinForgetsOutcome,
         Self::TakeoverLooksOnlyAtWinner,
@@ -162,6 +166,8 @@ impl Bug {
         Self::VoiceWithoutData,
         Self::HalfIsMajority,
         Self::VoicesNotJoined,
+        Self::MajorityTakesOverUnknown,
+        Self::ResolvesRunningLease,
     ];
 
     /// The name by which a command line chooses it.
@@ -217,6 +223,8 @@ impl Bug {
             Self::VoiceWithoutData => "voice-without-data",
             Self::HalfIsMajority => "half-is-majority",
             Self::VoicesNotJoined => "voices-not-joined",
+            Self::MajorityTakesOverUnknown => "majority-takes-over-unknown",
+            Self::ResolvesRunningLease => "resolves-running-lease",
         }
     }
 }

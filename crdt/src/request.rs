@@ -84,6 +84,22 @@ pub enum Request<'a> {
         /// The operation.
         key: &'a [u8],
     },
+    /// S4.7
+    Resolve {
+        /// The operation.
+        key: &'a [u8],
+        /// What became of it.
+        how: Resolution<'a>,
+    },
+}
+
+/// What became of an operation whose holder fell silent (S4.7).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resolution<'a> {
+    /// It was done, with this result.
+    Complete(&'a [u8]),
+    /// It had no effect: the key is free again.
+    Release,
 }
 
 /// Why a request cannot be decided. Nothing was changed; the text says what to send instead.
@@ -141,7 +157,8 @@ impl<'a> Request<'a> {
             | Self::Renew { key, .. }
             | Self::Release { key, .. }
             | Self::Get { key }
-            | Self::Forget { key } => key,
+            | Self::Forget { key }
+            | Self::Resolve { key, .. } => key,
         }
     }
 
@@ -151,7 +168,7 @@ impl<'a> Request<'a> {
             Self::Complete { token, .. } | Self::Renew { token, .. } | Self::Release { token, .. } => {
                 Some(token)
             }
-            Self::Claim(_) | Self::Get { .. } | Self::Forget { .. } => None,
+            Self::Claim(_) | Self::Get { .. } | Self::Forget { .. } | Self::Resolve { .. } => None,
         }
     }
 
@@ -163,7 +180,7 @@ impl<'a> Request<'a> {
             | Self::Renew { durable, .. }
             | Self::Release { durable, .. } => durable,
             Self::Get { .. } => false,
-            Self::Forget { .. } => true,
+            Self::Forget { .. } | Self::Resolve { .. } => true,
         }
     }
 
@@ -173,7 +190,7 @@ impl<'a> Request<'a> {
             Self::Claim(Claim { level, .. }) | Self::Complete { level, .. } | Self::Renew { level, .. } => {
                 *level
             }
-            Self::Forget { .. } => None,
+            Self::Forget { .. } | Self::Resolve { .. } => None,
             Self::Release { .. } | Self::Get { .. } => return Level::Local,
         };
         asked.unwrap_or_default().max(policy.level)
@@ -187,7 +204,9 @@ impl<'a> Request<'a> {
         }
         match self {
             Self::Claim(claim) => claim.check(policy, max_drift_ms),
-            Self::Complete { outcome, .. } if outcome.len() > policy.max_outcome_bytes => {
+            Self::Complete { outcome, .. } | Self::Resolve { how: Resolution::Complete(outcome), .. }
+                if outcome.len() > policy.max_outcome_bytes =>
+            {
                 Err(BadRequest::Outcome { size: outcome.len(), limit: policy.max_outcome_bytes })
             }
             Self::Renew { lease_ms: Some(0), .. } => Err(BadRequest::Lease),

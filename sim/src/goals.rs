@@ -17,6 +17,8 @@ pub enum Goal {
     Revived,
     /// UNKNOWN by policy.
     Unknown,
+    /// An UNKNOWN was resolved.
+    Resolved,
     /// MISMATCH.
     Mismatch,
     /// An outcome was replayed in another region than the one it was completed in.
@@ -147,12 +149,13 @@ pub enum Goal {
 
 impl Goal {
     /// Every goal.
-    pub const ALL: [Self; 68] = [
+    pub const ALL: [Self; 69] = [
         Self::Granted,
         Self::GrantedAgain,
         Self::Takeover,
         Self::Revived,
         Self::Unknown,
+        Self::Resolved,
         Self::Mismatch,
         Self::ReplayAcrossRegions,
         Self::Contested,
@@ -226,6 +229,7 @@ impl Goal {
             Self::Takeover => "takeover",
             Self::Revived => "revived-by-renewal",
             Self::Unknown => "unknown",
+            Self::Resolved => "resolved",
             Self::Mismatch => "mismatch",
             Self::ReplayAcrossRegions => "replay-across-regions",
             Self::Contested => "contested-completion",

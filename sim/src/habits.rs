@@ -31,6 +31,8 @@ pub struct Habits {
     pub completes_again: u64,
     /// What is sent again is another outcome.
     pub other_outcome: u64,
+    /// UNKNOWN is resolved, half of the times as done and half as without effect.
+    pub resolves: u64,
     /// Claims sent for one job, at most.
     pub claims_max: u32,
     /// Pause before one is sent again, microseconds, more or less.
@@ -52,6 +54,7 @@ impl Habits {
         waits: 200,
         completes_again: 80,
         other_outcome: 60,
+        resolves: 600,
         claims_max: 6,
         retry_us: 40_000,
         patience_us: limits::PATIENCE_US,
@@ -68,6 +71,7 @@ impl Habits {
         waits: 0,
         completes_again: 0,
         other_outcome: 0,
+        resolves: 0,
         ..Self::NASTY
     };
 }

@@ -28,7 +28,7 @@ use crdt::node::{
 };
 use crdt::policy::{Durable, OnLeaseEnd, Policies, Policy};
 use crdt::recovery::{Damage, RecoveryConfig};
-use crdt::request::{Claim, Reply, Request};
+use crdt::request::{Claim, Reply, Request, Resolution};
 use crdt::snapshot::Manifest;
 use crdt::store::{self, Release, Scratch, Store, StoreConfig};
 use crdt::token::{TOKEN_TEXT_BYTES, Token};
@@ -448,6 +448,8 @@ fn request<'a>(key: &'a [u8], ask: &'a Ask, token: Option<&Token>, durable: bool
         Ask::Release { .. } => Request::Release { key, token: token(), durable },
         Ask::Get => Request::Get { key },
         Ask::Forget => Request::Forget { key },
+        Ask::Resolve { bytes: Some(bytes) } => Request::Resolve { key, how: Resolution::Complete(bytes) },
+        Ask::Resolve { bytes: None } => Request::Resolve { key, how: Resolution::Release },
     }
 }
 

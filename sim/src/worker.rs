@@ -168,6 +168,13 @@ impl Worker {
                 let refused = matches!(heard, Heard::Answer(Answer::Unavailable { .. }, _));
                 Some(self.dice.heavy(if refused { REFUSED_US } else { scenario.habits.retry_us }))
             }
+            // Somebody looks what became of it, and says so; sometimes wrongly.
+            Heard::Answer(Answer::Unknown, _) if self.dice.chance(scenario.habits.resolves) => {
+                let done = format!("found out by {}", self.job.number).into_bytes();
+                let bytes = self.dice.chance(500).then_some(done);
+                self.stage = Stage::Asking(Ask::Resolve { bytes });
+                Some(self.dice.heavy(scenario.habits.retry_us))
+            }
             _ => None,
         }
     }
@@ -271,6 +278,7 @@ mod tests {
                         Ask::Release { .. } => "release",
                         Ask::Get => "get",
                         Ask::Forget => "forget",
+                        Ask::Resolve { .. } => "resolve",
                     });
                     log.push((sent.region, sent.key, sent.token));
                     worker.hear(reply(&sent.ask, turn), &scenario);
@@ -279,13 +287,14 @@ mod tests {
             (kinds, log)
         };
         let (kinds, log) = life();
-        assert_eq!(kinds.len(), 6, "{kinds:?}");
+        assert_eq!(kinds.len(), 7, "{kinds:?}");
         assert_eq!(life().1, log);
     }
 
     fn reply(ask: &Ask, turn: usize) -> Heard {
         match ask {
             _ if turn.is_multiple_of(4) => Heard::Nothing,
+            Ask::Claim { .. } if turn.is_multiple_of(7) => Heard::Answer(Answer::Unknown, None),
             Ask::Claim { fingerprint, .. } => {
                 let claim = crate::oracle::facts::ClaimName { stamp: turn as u64, region: 1, incarnation: 1 };
                 let fact = TokenFact { claim, fingerprint: *fingerprint, expires_at: 0, forged: false };

@@ -1,5 +1,6 @@
 //! CLAIM (S4.1): the rows of the table, tried in its order.
 
+use super::resolve::abandon;
 use super::round::{Gathered, Proposal, Stand, stands, unavailable};
 use super::{Context, Decision, key_time};
 use crate::canary::{self, Bug};
@@ -90,8 +91,12 @@ fn refusal(claim: &Claim<'_>, context: &Context<'_>) -> Option<Reason> {
     if context.level(claim.level) == Level::Home {
         return Some(Reason::Level);
     }
-    let too_stale = context.policy.max_staleness_ms.is_some_and(|bound| context.stale_ms > bound);
-    too_stale.then_some(Reason::Stale)
+    too_stale(context).then_some(Reason::Stale)
+}
+
+/// A peer's last word is older than the namespace allows (S8).
+pub(super) fn too_stale(context: &Context<'_>) -> bool {
+    context.policy.max_staleness_ms.is_some_and(|bound| context.stale_ms > bound)
 }
 
 /// S5: the claim is first written Asked. Our own Asked claim that nobody gathers for any more, because the process ended
@@ -113,15 +118,15 @@ fn gathered<'e>(
 ) -> Decision<'e> {
     let level = context.level(claim.level);
     let ours = entry.attempts.iter().find(|attempt| attempt.id == id);
-    let stands = reached && stands(entry, &Proposal::Claim(id), context) == Stand::Clear;
+    // A claim of which this region learned only now may have to be resolved first (S4.1).
+    let unknown = context.policy.on_lease_end == OnLeaseEnd::Unknown
+        && entry.counting_attempts().any(|attempt| attempt.id != id && attempt.is_held())
+        && !canary::planted(Bug::MajorityTakesOverUnknown);
+    let stands = reached && !unknown && stands(entry, &Proposal::Claim(id), context) == Stand::Clear;
     match ours {
         Some(asked) if asked.phase == Phase::Asked && stands => {
-            let mut delta = Entry::default();
-            for attempt in entry.counting_attempts().filter(|attempt| attempt.is_held()) {
-                delta.attempts.push(Attempt { abandoned_lease: attempt.lease_until, ..*attempt });
-            }
             let held = Attempt { phase: Phase::Held, ..*asked };
-            let delta = delta.join(&Entry::of_attempt(held));
+            let delta = abandon(entry).join(&Entry::of_attempt(held));
             Decision::write(granted(claim.key, &held, level, context), delta)
         }
         Some(held) if held.phase == Phase::Held && stands => {
@@ -150,7 +155,11 @@ fn learned<'e>(entry: &Entry<'e>, claim: &Claim<'e>, context: &Context<'_>) -> R
 }
 
 /// S4.1: any Held or Asked attempt whose lease is not over by more than `max_drift`.
-fn blocked<'e>(entry: &Entry<'e>, holder: &Attempt<'_>, context: &Context<'_>) -> Option<Reply<'e>> {
+pub(super) fn blocked<'e>(
+    entry: &Entry<'e>,
+    holder: &Attempt<'_>,
+    context: &Context<'_>,
+) -> Option<Reply<'e>> {
     let margin = if canary::planted(Bug::TakeoverBeforeLeaseEnds) { 0 } else { context.max_drift_ms };
     let free_at = |attempt: &Attempt<'_>| {
         let until = attempt.lease_until.saturating_add(margin);
@@ -175,11 +184,7 @@ fn lease_over<'e>(entry: &Entry<'e>, winner: &Attempt<'e>, context: &Context<'_>
     if context.policy.on_lease_end == OnLeaseEnd::Unknown {
         return Row::Answer(Reply::Unknown(winner.id));
     }
-    let mut delta = Entry::default();
-    for attempt in entry.counting_attempts().filter(|attempt| attempt.is_held()) {
-        delta.attempts.push(Attempt { abandoned_lease: attempt.lease_until, ..*attempt });
-    }
-    Row::Grant(delta)
+    Row::Grant(abandon(entry))
 }
 
 fn grant_unless_expired<'e>(claim: &Claim<'e>, context: &Context<'_>) -> Row<'e> {

@@ -5,7 +5,7 @@ use super::{Context, Decision};
 use crate::canary::{self, Bug};
 use crate::conflict::{self, Conflict, ConflictId};
 use crate::entry::{Attempt, Entry, Outcome, Phase, Winner};
-use crate::ids::RegionId;
+use crate::ids::{ClaimId, RegionId};
 use crate::limits;
 use crate::policy::Level;
 use crate::request::{Reason, Reply, StaleReason};
@@ -61,7 +61,7 @@ pub(super) fn complete<'e>(
 pub(super) fn majority<'e>(
     entry: &Entry<'e>,
     decision: Decision<'e>,
-    token: &Token,
+    claim: ClaimId,
     level: Option<Level>,
     context: &Context<'_>,
 ) -> Decision<'e> {
@@ -73,7 +73,7 @@ pub(super) fn majority<'e>(
     let joined = decision.delta.as_ref().map(|delta| entry.clone().join(delta));
     let outcomes = joined.as_ref().unwrap_or(entry);
     let Winner::Settled(outcome) = outcomes.winner() else { return decision };
-    if outcome.claim != token.id || outcome.majority {
+    if outcome.claim != claim || outcome.majority {
         return decision;
     }
     let proposal = Proposal::Outcome(outcome.claim, outcome.region, outcome.incarnation);
@@ -88,7 +88,11 @@ pub(super) fn majority<'e>(
 }
 
 /// The answer for an outcome that is part of `entry`: the same, however often it is asked (S4.2).
-fn completion_reply<'e>(entry: &Entry<'e>, outcome: &Outcome<'e>, context: &Context<'_>) -> Reply<'e> {
+pub(super) fn completion_reply<'e>(
+    entry: &Entry<'e>,
+    outcome: &Outcome<'e>,
+    context: &Context<'_>,
+) -> Reply<'e> {
     if let Winner::Settled(winner) = entry.winner()
         && (winner.claim != outcome.claim || winner.bytes != outcome.bytes)
     {

@@ -10,6 +10,7 @@
 mod claim;
 mod holder;
 mod key_time;
+mod resolve;
 mod round;
 
 #[cfg(test)]
@@ -99,7 +100,7 @@ pub fn decide<'e>(entry: &Entry<'e>, request: &Request<'e>, context: &Context<'_
         Request::Claim(claim) => claim::claim(entry, claim, context),
         Request::Complete { key, token, outcome, level, .. } => {
             let decision = holder::complete(entry, key, token, outcome, context);
-            holder::majority(entry, decision, token, *level, context)
+            holder::majority(entry, decision, token.id, *level, context)
         }
         Request::Renew { key, token, lease_ms, level, .. } => {
             holder::renew(entry, key, token, (*lease_ms, *level), context)
@@ -107,6 +108,7 @@ pub fn decide<'e>(entry: &Entry<'e>, request: &Request<'e>, context: &Context<'_
         Request::Release { key, token, .. } => holder::release(entry, key, token, context),
         Request::Get { .. } => Decision::answer(look(entry, context)),
         Request::Forget { .. } => forget(context),
+        Request::Resolve { how, .. } => resolve::resolve(entry, how, context),
     }
 }
 

@@ -1,17 +1,18 @@
 //! S4 row by row: [`claim`] the table of S4.1 with the instants on both sides of every boundary,
-//! [`holder`] what a token may still do (S4.2–S4.4), and GET and FORGET here.
+//! [`holder`] what a token may still do (S4.2–S4.4), [`resolve`] S4.7, and GET and FORGET here.
 //!
 //! The entries are put together by hand from S3's registers, never by earlier decisions: so a row is
 //! tested for what it says, whatever history led there.
 
 mod claim;
 mod holder;
+mod resolve;
 
 use super::*;
 use crate::entry::{Outcome, Phase};
 use crate::ids::Fingerprint;
 use crate::policy::OnLeaseEnd;
-use crate::request::{Claim, Reason, StaleReason};
+use crate::request::{Claim, Reason, Resolution, StaleReason};
 
 /// The claims of these tests were made here, with a lease of 1 s and a retention of 10 s.
 const T0: u64 = 1_800_000_000_000;
@@ -76,7 +77,17 @@ fn forgotten(ms: u64) -> Entry<'static> {
 
 /// Decides at `now_ms` in region `HERE`, with the stamp that the clock would tick then.
 fn at<'e>(entry: &Entry<'e>, request: Request<'e>, policy: &Policy, now_ms: u64) -> Decision<'e> {
-    decide_in(HERE, entry, request, policy, now_ms)
+    decide_in(HERE, entry, request, policy, (now_ms, None))
+}
+
+/// The second look, with what came of the round.
+fn again<'e>(
+    entry: &Entry<'e>,
+    request: Request<'e>,
+    policy: &Policy,
+    (now_ms, gathered): (u64, Gathered),
+) -> Decision<'e> {
+    decide_in(HERE, entry, request, policy, (now_ms, Some(gathered)))
 }
 
 fn decide_in<'e>(
@@ -84,7 +95,7 @@ fn decide_in<'e>(
     entry: &Entry<'e>,
     request: Request<'e>,
     policy: &Policy,
-    now_ms: u64,
+    (now_ms, gathered): (u64, Option<Gathered>),
 ) -> Decision<'e> {
     let stamp = Stamp::from_parts(now_ms, 7);
     let (keys, incarnation) = (keys(), Incarnation(1));
@@ -97,7 +108,7 @@ fn decide_in<'e>(
         policy,
         keys: &keys,
         stale_ms: 3,
-        gathered: None,
+        gathered,
         has_voice: true,
     };
     decide(entry, &request, &context)

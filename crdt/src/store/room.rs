@@ -139,17 +139,18 @@ impl Store {
         Room { state, bytes: known.then_some(bytes) }
     }
 
-    /// Sets aside what `request` may append; nothing for reads, and for claims, which the gate refuses.
+    /// Sets aside what `request` may append; nothing for reads, and for claims and resolutions, which the gate
+    /// refuses.
     pub(super) fn room_for(&self, request: &Request<'_>) -> Result<SetAside<'_>, NoRoom> {
         let payload = match request {
-            Request::Claim(_) | Request::Get { .. } => 0,
+            Request::Claim(_) | Request::Get { .. } | Request::Resolve { .. } => 0,
             Request::Complete { outcome, .. } => outcome.len(),
             // They write the attempt once more, its note and claimant with it.
             Request::Renew { .. } | Request::Release { .. } => NOTE_AND_CLAIMANT_BYTES,
             Request::Forget { .. } => 0,
         };
         let mut need = RoomNeed::default();
-        if !matches!(request, Request::Claim(_) | Request::Get { .. }) {
+        if !matches!(request, Request::Claim(_) | Request::Get { .. } | Request::Resolve { .. }) {
             // The key stands in the record, and in that of a double execution.
             let keys = 2 * request.key().len();
             need.record((keys + payload) as u64 + limits::LOG_RECORD_OVERHEAD_BYTES);

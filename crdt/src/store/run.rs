@@ -115,7 +115,8 @@ impl Store {
     /// has room.
     fn refuses(&self, request: &Request<'_>, wall_ms: u64) -> Option<Reason> {
         match request {
-            Request::Claim(_) => {
+            // What has become of an operation is not to be said by a region that may not know it (S7).
+            Request::Claim(_) | Request::Resolve { .. } => {
                 self.measure_growth();
                 self.refusal(wall_ms)
             }

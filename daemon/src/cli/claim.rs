@@ -128,7 +128,7 @@ impl ClientCommand for ClaimArgs {
             "REPLAY" => "It was done before: use this outcome, do not run it again.",
             "IN_PROGRESS" => "Somebody runs it now: ask again later, or with --wait.",
             "MISMATCH" => "This key stands for another payload: use a new key for a new operation.",
-            "UNKNOWN" => "Its holder vanished: find out what it did before this key is used again.",
+            "UNKNOWN" => "Its holder vanished: find out what it did, then say so with `onced resolve`.",
             "EXPIRED" => "The key is older than its retention: never run it.",
             "UNAVAILABLE" => "Nothing was granted: retry later.",
             _ => "",

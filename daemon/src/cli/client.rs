@@ -89,6 +89,9 @@ pub enum Failure {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Arguments that do not go together.
+    #[error("{0}")]
+    Usage(&'static str),
     /// A file named on the command line is too long.
     #[error("{} has over {max} bytes, the limit of an outcome on the wire; store a reference instead", path.display())]
     InputTooLarge {
@@ -106,7 +109,7 @@ impl Failure {
             Self::Client(error) => exit::of_client_error(error),
             Self::Refused(text) => exit::of_error_reply(text),
             Self::NoStatus => exit::INTERNAL,
-            Self::Input { .. } | Self::InputTooLarge { .. } => exit::USAGE,
+            Self::Input { .. } | Self::InputTooLarge { .. } | Self::Usage(_) => exit::USAGE,
         }
     }
 

@@ -34,6 +34,7 @@ pub mod release;
 pub mod reload;
 pub mod renew;
 pub mod repair;
+pub mod resolve;
 pub mod scan;
 pub mod serve;
 pub mod show;
@@ -86,6 +87,8 @@ commands! {
     Scan(scan::ScanArgs) => client::run,
     /// Erase a key in every region (admin)
     Forget(forget::ForgetArgs) => client::run,
+    /// Say what became of an operation whose holder fell silent (admin)
+    Resolve(resolve::ResolveArgs) => client::run,
     /// List operations that ran twice, or may be running twice now
     Conflicts(conflicts::ConflictsArgs) => client::run,
     /// Show this region's state

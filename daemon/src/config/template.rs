@@ -129,7 +129,7 @@ path = @SOCKET@
 
 # Who may do what, by the uid and gid the kernel vouches for. Rules add up. Without any rule root and the
 # daemon's own user are admin, and everybody else who can open the socket may claim.
-# Roles: read (GET, INSPECT, SCAN, …) < claim (CLAIM, COMPLETE, RENEW, RELEASE) < admin (FORGET, PEER CUT, …).
+# Roles: read (GET, INSPECT, SCAN, …) < claim (CLAIM, COMPLETE, RENEW, RELEASE) < admin (FORGET, RESOLVE, PEER CUT, …).
 # [[access]]
 # group = \"payments\"           # exactly one of uid, user, gid, group
 # role = \"claim\"

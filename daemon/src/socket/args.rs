@@ -3,7 +3,7 @@
 
 use crdt::ids::Fingerprint;
 use crdt::policy::Level;
-use crdt::request::{Claim, Request};
+use crdt::request::{Claim, Request, Resolution};
 use crdt::token::Token;
 
 /// Why arguments are not a request; the text of a `-BADARG` error.
@@ -54,6 +54,7 @@ const CLAIM: &str = "CLAIM key [FP hex32] [LEASE ms] [RETENTION ms] [CLAIMANT id
 const COMPLETE: &str = "COMPLETE key token outcome [LEVEL local|quorum] [DURABLE]";
 const RENEW: &str = "RENEW key token [LEASE ms] [LEVEL local|quorum] [DURABLE]";
 const RELEASE: &str = "RELEASE key token [DURABLE]";
+const RESOLVE: &str = "RESOLVE key COMPLETE outcome, or RESOLVE key RELEASE";
 
 /// Walks the option words after the fixed arguments.
 struct Words<'w, 'b> {
@@ -179,6 +180,17 @@ pub fn release<'b>(args: &[&'b [u8]]) -> Result<Request<'b>, BadArgs> {
     };
     let durable = durable_only(words, "RELEASE", RELEASE)?;
     Ok(Request::Release { key, token: token(text)?, durable })
+}
+
+/// `RESOLVE …`
+pub fn resolve<'b>(args: &[&'b [u8]]) -> Result<Request<'b>, BadArgs> {
+    match args {
+        [_, key, word, outcome] if is(word, b"COMPLETE") => {
+            Ok(Request::Resolve { key, how: Resolution::Complete(outcome) })
+        }
+        [_, key, word] if is(word, b"RELEASE") => Ok(Request::Resolve { key, how: Resolution::Release }),
+        _ => Err(BadArgs::Usage { command: "RESOLVE", usage: RESOLVE }),
+    }
 }
 
 /// The one key of `GET`, `INSPECT`, `FORGET`.

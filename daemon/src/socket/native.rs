@@ -155,6 +155,9 @@ impl Caller<'_> {
             let key = args::one_key(args, "FORGET", "FORGET key")?;
             return self.operation(Role::Admin, Ok(Request::Forget { key }), out);
         }
+        if is(command, b"RESOLVE") {
+            return self.operation(Role::Admin, args::resolve(args), out);
+        }
         if is(command, b"INSPECT") {
             let key = args::one_key(args, "INSPECT", "INSPECT key")?;
             let held = self.grants.role(ids::namespace(key));

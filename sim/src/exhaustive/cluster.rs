@@ -222,6 +222,7 @@ impl<'s> Cluster<'s> {
             lsn_after,
             durable: false,
             quorum: false,
+            apart: false,
         };
         site.flush();
         let written = site.written();

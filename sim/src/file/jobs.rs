@@ -163,6 +163,7 @@ fn habits(checker: &mut Checker<'_>, raw: &RawWorkload, mut habits: Habits) -> H
     share(checker, &raw.waits, "waits", &mut habits.waits);
     share(checker, &raw.completes_again, "completes_again", &mut habits.completes_again);
     share(checker, &raw.other_outcome, "other_outcome", &mut habits.other_outcome);
+    share(checker, &raw.resolves, "resolves", &mut habits.resolves);
     if let Some(claims) = checker.fixed(&raw.claims_max, "claims_max", Unit::Count, 1..=1_000) {
         habits.claims_max = claims as u32;
     }

@@ -90,6 +90,7 @@ table!(RawWorkload {
     waits,
     completes_again,
     other_outcome,
+    resolves,
     claims_max,
     retry,
     patience,

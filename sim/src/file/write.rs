@@ -225,6 +225,7 @@ fn habits(habits: &Habits) -> String {
         ("waits", habits.waits, nasty.waits),
         ("completes_again", habits.completes_again, nasty.completes_again),
         ("other_outcome", habits.other_outcome, nasty.other_outcome),
+        ("resolves", habits.resolves, nasty.resolves),
     ] {
         if is != was {
             let _ = writeln!(text, "{key} = {}", share(is));

@@ -1,4 +1,4 @@
-//! S4.2 to S4.6, judged from outside: was the answer to COMPLETE, RENEW, RELEASE, GET or FORGET the
+//! S4.2 to S4.7, judged from outside: was the answer to COMPLETE, RENEW, RELEASE, GET, FORGET or RESOLVE the
 //! one that the region's knowledge called for?
 //!
 //! The answer to a write is judged against the entry *after* it, because S4 demands that the answer
@@ -7,7 +7,8 @@
 //! Must never: look at anything but the decision.
 
 use super::ask::{Answer, Ask, Decision, TokenFact};
-use super::facts::{Millis, OutcomeFact, View};
+use super::claims::blocking;
+use super::facts::{Millis, OutcomeFact, View, stamp_ms};
 use super::violation::{Violation, clause};
 use super::winner::{Verdict, all_past, is_abandoned, is_held, winner};
 
@@ -29,6 +30,7 @@ pub fn check(decision: &Decision, max_drift: Millis) -> Result<(), Violation> {
         Ask::Get => get(decision, max_drift),
         Ask::Forget if decision.answer == Answer::Forgotten => Ok(()),
         Ask::Forget => Err(wrong(decision, "FORGET is answered FORGOTTEN")),
+        Ask::Resolve { bytes } => resolve(decision, bytes.as_deref(), max_drift),
     }
 }
 
@@ -36,7 +38,9 @@ pub fn check(decision: &Decision, max_drift: Millis) -> Result<(), Violation> {
 /// the token counts and the answer is not STALE.
 fn token_ok(decision: &Decision, token: &TokenFact) -> Option<Result<(), Violation>> {
     let void = token.claim.stamp <= decision.before.forgotten;
-    let expired = decision.now >= token.expires_at;
+    // A claim made after its expiry, perhaps by a clock that is ahead, supersedes it (S3).
+    let superseded = decision.before.claims().any(|claim| stamp_ms(claim.stamp) >= token.expires_at);
+    let expired = decision.now >= token.expires_at || superseded;
     match &decision.answer {
         Answer::Stale { reason } => {
             let founded = match reason.as_str() {
@@ -171,6 +175,30 @@ fn release(decision: &Decision, token: &TokenFact) -> Result<(), Violation> {
         }
         other => Err(wrong(decision, &format!("{} is no answer to RELEASE", other.status()))),
     }
+}
+
+/// S4.7: "settles an UNKNOWN", and nothing else: not what is settled, not what may still be worked on.
+fn resolve(decision: &Decision, bytes: Option<&[u8]>, max_drift: Millis) -> Result<(), Violation> {
+    let (before, now) = (&decision.before, decision.now);
+    let past = all_past(before, now, max_drift);
+    let running = blocking(before).any(|attempt| now <= attempt.lease_until + max_drift);
+    let (was, verdict) = (winner(before), winner(&decision.after));
+    let silent = matches!(was, Verdict::Held(_)) && !running && !past;
+    let told = |o: &OutcomeFact| Some(o.bytes.as_slice()) == bytes;
+    let right = match (&decision.answer, was) {
+        (Answer::Completed | Answer::Contested, Verdict::Held(held)) => {
+            silent && matches!(verdict, Verdict::Settled(o) if o.claim == held.claim && told(o))
+        }
+        // Said before.
+        (Answer::Completed | Answer::Contested, Verdict::Settled(o)) => told(o),
+        (Answer::Released, Verdict::Held(_)) => bytes.is_none() && silent && verdict == Verdict::Free,
+        (Answer::Replay { bytes: shown, .. }, Verdict::Settled(o)) => *shown == o.bytes && !told(o),
+        (Answer::InProgress, Verdict::Held(_)) => running,
+        (Answer::Free, Verdict::Free) => true,
+        (Answer::Free, _) => past,
+        _ => false,
+    };
+    if right { Ok(()) } else { Err(wrong(decision, &format!("the key was {was}"))) }
 }
 
 fn get(decision: &Decision, max_drift: Millis) -> Result<(), Violation> {

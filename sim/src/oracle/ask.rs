@@ -18,7 +18,7 @@ pub struct TokenFact {
     pub forged: bool,
 }
 
-/// One request (S4.1 to S4.6).
+/// One request (S4.1 to S4.7).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Ask {
     /// S4.1.
@@ -57,6 +57,11 @@ pub enum Ask {
     Get,
     /// S4.6.
     Forget,
+    /// S4.7: done with this result, or, without one, without effect.
+    Resolve {
+        /// The outcome.
+        bytes: Option<Vec<u8>>,
+    },
 }
 
 impl Ask {
@@ -69,6 +74,8 @@ impl Ask {
             Self::Release { token } => format!("RELEASE of {}", token.claim),
             Self::Get => "GET".to_owned(),
             Self::Forget => "FORGET".to_owned(),
+            Self::Resolve { bytes: Some(_) } => "RESOLVE complete".to_owned(),
+            Self::Resolve { bytes: None } => "RESOLVE release".to_owned(),
         }
     }
 }
@@ -205,6 +212,8 @@ pub struct Decision {
     pub durable: bool,
     /// Its namespace is decided by majorities (S5).
     pub quorum: bool,
+    /// Regions' wall clocks differ by more than `max_drift` now: leases promise nothing (INV-6).
+    pub apart: bool,
 }
 
 impl Decision {

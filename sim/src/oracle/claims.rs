@@ -26,7 +26,7 @@ pub struct Rules {
 }
 
 /// Attempts that stand in a new claim's way: "any Held or Asked attempt".
-fn blocking(view: &View) -> impl Iterator<Item = &AttemptFact> {
+pub(super) fn blocking(view: &View) -> impl Iterator<Item = &AttemptFact> {
     view.attempts
         .iter()
         .filter(|a| (is_held(a) || a.phase == Phase::Asked) && counts(view, a.claim, a.expires_at))
@@ -131,6 +131,11 @@ fn gathered(decision: &Decision, claim: ClaimName, rules: Rules) -> Result<(), V
     }
     if let Verdict::Settled(o) = winner(&decision.before) {
         return Err(live(decision, &format!("it was settled by {} until {}", o.claim, o.expires_at)));
+    }
+    let held =
+        |a: &&AttemptFact| a.claim != claim && is_held(a) && counts(&decision.before, a.claim, a.expires_at);
+    if let Some(silent) = decision.before.attempts.iter().find(held).filter(|_| rules.unknown_on_lease_end) {
+        return Err(live(decision, &format!("{} must be resolved first (policy unknown)", silent.claim)));
     }
     left_behind(decision, decision.now)
 }

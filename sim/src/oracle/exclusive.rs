@@ -4,7 +4,7 @@
 //! out, or FORGET voided it. What a majority holds as done is held until it expires. It knows nothing of rounds.
 //!
 //! A majority that has lost its disks has forgotten what it decided; so a grant is judged no more once as many disks are
-//! gone as a majority has.
+//! gone as a majority has, those of retired regions among them.
 //!
 //! Must never: excuse a second grant by anything that a region knew.
 
@@ -39,7 +39,7 @@ impl Exclusive {
         Self { grants: BTreeMap::new(), majority }
     }
 
-    /// A disk is lost, with what it acknowledged.
+    /// A disk is lost, or retired with its region, with what it acknowledged.
     pub fn disk_lost(&mut self) {
         let grants = self.grants.values_mut().flatten();
         grants.for_each(|grant| grant.losses += 1);
@@ -59,7 +59,8 @@ impl Exclusive {
                     let until = if grant.done { grant.expires_at } else { grant.lease_until };
                     grant.claim != *claim && decision.now <= until
                 };
-                if let Some(first) = grants.iter().find(lives) {
+                // "clocks within `max_drift`": whose clock is further behind may take a lease for running that is over.
+                if let Some(first) = grants.iter().find(lives).filter(|_| !decision.apart) {
                     let so_far =
                         if first.done { "a majority held its outcome, to be kept" } else { "its lease ran" };
                     let until = if first.done { first.expires_at } else { first.lease_until };

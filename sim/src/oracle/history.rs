@@ -78,7 +78,7 @@ impl Spoken {
             Ask::Complete { token, .. } | Ask::Renew { token, .. } | Ask::Release { token } => {
                 Some(token.claim)
             }
-            Ask::Claim { .. } | Ask::Get | Ask::Forget => None,
+            Ask::Claim { .. } | Ask::Get | Ask::Forget | Ask::Resolve { .. } => None,
         }
     }
 
@@ -330,6 +330,11 @@ fn told_part(one: &Spoken, spoken: &[&Spoken], held: &[Part]) -> Option<(Part, b
             let found = here.map(|outcome| (*outcome).clone());
             (found.is_some() || certain).then(|| (Part::Outcome(found.unwrap_or_else(lost)), certain))
         }
+        // Whose outcome it was is not said; what was said is in nobody else's mouth.
+        (Ask::Resolve { bytes: Some(bytes) }, Answer::Completed | Answer::Contested) => {
+            let resolved = |part: &&Part| matches!(part, Part::Outcome(o) if o.bytes == *bytes);
+            held.iter().find(resolved).map(|part| (part.clone(), true))
+        }
         (Ask::Forget, Answer::Forgotten) => {
             let stored = held
                 .iter()
@@ -375,8 +380,9 @@ fn explains(part: &Part, known: &View, spoken: &[&Spoken], held: &[Part]) -> boo
     match part {
         Part::Forgotten(_) => open.any(|one| one.ask == Ask::Forget),
         Part::Outcome(outcome) => open.any(|one| {
-            matches!(&one.ask, Ask::Complete { bytes, .. } if *bytes == outcome.bytes)
-                && one.token() == Some(outcome.claim)
+            let resolved = matches!(&one.ask, Ask::Resolve { bytes: Some(bytes) } if *bytes == outcome.bytes);
+            let completed = matches!(&one.ask, Ask::Complete { bytes, .. } if *bytes == outcome.bytes);
+            resolved || completed && one.token() == Some(outcome.claim)
         }),
         Part::Attempt(attempt) => {
             let told = known.attempts.iter().find(|known| known.claim == attempt.claim);
@@ -399,7 +405,8 @@ fn explains(part: &Part, known: &View, spoken: &[&Spoken], held: &[Part]) -> boo
             let taken_over = attempt.abandoned_lease == 0
                 || known.claims().any(later)
                 || held.iter().filter_map(Part::claim).any(later)
-                || spoken.iter().filter_map(|one| one.granted()).any(|(claim, _)| later(claim));
+                || spoken.iter().filter_map(|one| one.granted()).any(|(claim, _)| later(claim))
+                || spoken.iter().any(|one| one.ask == Ask::Resolve { bytes: None });
             began && renewed && released && taken_over
         }
     }

@@ -246,6 +246,8 @@ impl Oracle {
     /// A region was stopped for good: what it accepted and nobody has is gone with it. What a region has acknowledged to
     /// it stays among what that region must know.
     pub fn retired(&mut self, region: Region) {
+        // What it held in a majority nobody can ask it for any more.
+        self.exclusive.disk_lost();
         self.ledger.wipe(region);
         self.delivered.retain(|(from, ..), _| *from != region);
     }

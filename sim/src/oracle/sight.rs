@@ -30,6 +30,8 @@ pub struct Sight {
     expected: View,
     /// Claims that were here and died.
     buried: Vec<super::facts::ClaimName>,
+    /// Claims that died and came back: what was put together to be told before they died is not known any more.
+    risen: Vec<super::facts::ClaimName>,
     looked_at: Lsn,
     looked_now: Millis,
     restarted: bool,
@@ -104,9 +106,10 @@ impl Sight {
         self.glimpses.iter().map(|g| g.low).max().unwrap_or(0)
     }
 
-    /// The same for what is told of it in `view`.
+    /// The same for what is told of it in `view`, which may have been put together a while ago.
     pub fn needs_lsn_of(&self, view: &View) -> Lsn {
-        let told = self.glimpses.iter().filter(|glimpse| covers(view, &glimpse.part));
+        let known = |part: &Part| part.claim().is_none_or(|claim| !self.risen.contains(&claim));
+        let told = self.glimpses.iter().filter(|g| covers(view, &g.part) && known(&g.part));
         told.map(|glimpse| glimpse.low).max().unwrap_or(0)
     }
 
@@ -229,6 +232,7 @@ impl Sight {
             return Err(look.violation("INV-12", clause::INV_12, story));
         }
         self.buried.retain(|buried| *buried != claim);
+        self.risen.push(claim);
         Ok(())
     }
 

@@ -101,6 +101,7 @@ impl Tale {
             lsn_after: self.lsn,
             durable: false,
             quorum: false,
+            apart: false,
         };
         let receipt = self.oracle.decided(&decision)?;
         self.oracle.told(receipt, ms * 1000, self.lsn, 0)
@@ -285,6 +286,7 @@ fn an_answer_that_leaves_early_is_inv_8() {
         lsn_after: 5,
         durable: true,
         quorum: false,
+        apart: false,
     };
     let receipt = oracle.decided(&decision).expect("free");
     assert_eq!(broken(oracle.told(receipt, 1, 5, 4)), "INV-8", "written and not synced");

@@ -7,7 +7,7 @@
 //! Must never: record as accepted what the answer did not admit to.
 
 use super::ask::{Answer, Ask, Decision};
-use super::facts::{AttemptFact, Lsn, Part, Phase, stamp_ms};
+use super::facts::{AttemptFact, Lsn, OutcomeFact, Part, Phase, stamp_ms};
 use super::sight::{covers, describe};
 use super::violation::{Violation, clause};
 
@@ -22,10 +22,7 @@ pub fn accepted(decision: &Decision) -> Result<Vec<Part>, Violation> {
                 // Of an outcome that is there already, whose it is may be another's: a majority holds it (S5).
                 let known = decision.before.outcomes.iter().any(|o| o.slot() == outcome.slot());
                 let majority = decision.quorum && outcome.majority && known;
-                (own || majority)
-                    && matches!(&decision.ask, Ask::Complete { token, bytes }
-                    if token.claim == outcome.claim && *bytes == outcome.bytes
-                        && token.fingerprint == outcome.fingerprint && token.expires_at == outcome.expires_at)
+                (own || majority) && outcome_allowed(decision, outcome, majority)
             }
             Part::Forgotten(_) => decision.ask == Ask::Forget,
         };
@@ -42,6 +39,26 @@ pub fn accepted(decision: &Decision) -> Result<Vec<Part>, Violation> {
         return Err(decision.violation("S4", clause::S4, story));
     }
     Ok(fresh)
+}
+
+fn outcome_allowed(decision: &Decision, outcome: &OutcomeFact, known: bool) -> bool {
+    match &decision.ask {
+        Ask::Complete { token, bytes } => {
+            token.claim == outcome.claim
+                && *bytes == outcome.bytes
+                && token.fingerprint == outcome.fingerprint
+                && token.expires_at == outcome.expires_at
+        }
+        // In the name of whoever held the key.
+        Ask::Resolve { bytes: Some(bytes) } => {
+            let of_held = |a: &AttemptFact| {
+                (a.claim, a.fingerprint, a.expires_at)
+                    == (outcome.claim, outcome.fingerprint, outcome.expires_at)
+            };
+            *bytes == outcome.bytes && (known || decision.before.attempts.iter().any(of_held))
+        }
+        _ => false,
+    }
 }
 
 fn attempt_allowed(decision: &Decision, attempt: &AttemptFact) -> bool {
@@ -67,6 +84,9 @@ fn attempt_allowed(decision: &Decision, attempt: &AttemptFact) -> bool {
             attempt.claim == token.claim
                 && attempt.claim.region == decision.region
                 && *attempt == AttemptFact { lease_until, ..old.clone() }
+        }
+        (Ask::Resolve { bytes: None }, Answer::Released, Some(old)) => {
+            *attempt == AttemptFact { abandoned_lease: old.lease_until, ..old.clone() }
         }
         // A takeover changes nothing of another's attempt but `abandoned_lease`, to the lease it saw.
         (Ask::Claim { .. }, Answer::Granted { claim, .. }, Some(old)) if attempt.claim != *claim => {

@@ -12,6 +12,7 @@ pub fn words<'t>(key: &str, sent: &Sent, token: impl Fn(usize) -> &'t Vec<u8>) -
         Ask::Release { .. } => b"RELEASE",
         Ask::Get => b"GET",
         Ask::Forget => b"FORGET",
+        Ask::Resolve { .. } => b"RESOLVE",
     };
     let mut words = vec![name.to_vec(), key.as_bytes().to_vec()];
     let mut option = |name: &str, value: String| words.extend([name.as_bytes().to_vec(), value.into_bytes()]);
@@ -37,9 +38,11 @@ pub fn words<'t>(key: &str, sent: &Sent, token: impl Fn(usize) -> &'t Vec<u8>) -
             words.extend([b"LEASE".to_vec(), lease.to_string().into_bytes()]);
         }
         Ask::Release { token: fact } => words.push(shown(sent, fact.forged, token)),
+        Ask::Resolve { bytes: Some(bytes) } => words.extend([b"COMPLETE".to_vec(), bytes.clone()]),
+        Ask::Resolve { bytes: None } => words.push(b"RELEASE".to_vec()),
         Ask::Get | Ask::Forget => {}
     }
-    if sent.durable && !matches!(sent.ask, Ask::Get | Ask::Forget) {
+    if sent.durable && !matches!(sent.ask, Ask::Get | Ask::Forget | Ask::Resolve { .. }) {
         words.push(b"DURABLE".to_vec());
     }
     words

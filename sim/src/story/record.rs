@@ -441,6 +441,7 @@ const fn ask_word(ask: &Ask) -> &'static str {
         Ask::Release { .. } => "RELEASE",
         Ask::Get => "GET",
         Ask::Forget => "FORGET",
+        Ask::Resolve { .. } => "RESOLVE",
     }
 }
 

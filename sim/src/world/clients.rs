@@ -187,6 +187,7 @@ impl World {
     ) -> Result<(), Violation> {
         let at_us = self.now_us();
         let (at, key) = (sent.region, sent.key);
+        let apart = self.clocks_apart(at_us);
         let ticket = until_us.filter(|until_us| at_us < *until_us).map(|_| request);
         let site = &mut self.sites[at];
         let (region, wall, dead_by) = (site.region(), site.wall(at_us), site.death_ms(at_us));
@@ -206,7 +207,8 @@ impl World {
         let (decided, asks) = decided(ran);
         let Decided { answer, token: granted, release } = decided;
         let policy = &self.scenario.namespaces[self.scenario.namespace_of[key]];
-        let asked = sent.durable && !matches!(sent.ask, Ask::Get) || matches!(sent.ask, Ask::Forget);
+        let asked = sent.durable && !matches!(sent.ask, Ask::Get)
+            || matches!(sent.ask, Ask::Forget | Ask::Resolve { .. });
         let quorum = policy.level == Level::Quorum;
         let decision = Decision {
             region,
@@ -224,6 +226,7 @@ impl World {
             lsn_after: replica.appended(),
             durable: asked || policy.durable || quorum && !matches!(sent.ask, Ask::Get | Ask::Release { .. }),
             quorum,
+            apart,
         };
         self.trace.event(
             at_us,
@@ -306,6 +309,14 @@ impl World {
         Err(decision.violation("S6", clause::S6, [decision.words(), wrong]))
     }
 
+    /// Some regions' wall clocks differ by more than they may (S2).
+    fn clocks_apart(&self, at_us: u64) -> bool {
+        let walls = self.sites.iter().filter(|site| site.replica.is_some()).map(|site| site.wall(at_us));
+        let (least, most) =
+            walls.fold((u64::MAX, 0), |(least, most), wall| (least.min(wall), most.max(wall)));
+        most.saturating_sub(least) > self.scenario.max_drift_ms
+    }
+
     fn note_goals(&mut self, decision: &Decision) {
         let Decision { before, after, answer, .. } = decision;
         let goal = match answer {
@@ -319,6 +330,11 @@ impl World {
                 Goal::ReplayAcrossRegions
             }
             Answer::Unknown => Goal::Unknown,
+            Answer::Completed | Answer::Contested | Answer::Released
+                if matches!(decision.ask, Ask::Resolve { .. }) =>
+            {
+                Goal::Resolved
+            }
             Answer::Mismatch => Goal::Mismatch,
             Answer::Contested => Goal::Contested,
             Answer::Superseded { bytes: Some(_) } => Goal::SupersededShown,
@@ -365,7 +381,7 @@ fn decided(ran: Ran) -> (Decided, Option<Proposal>) {
 fn is_forged(ask: &Ask) -> bool {
     match ask {
         Ask::Complete { token, .. } | Ask::Renew { token, .. } | Ask::Release { token } => token.forged,
-        Ask::Claim { .. } | Ask::Get | Ask::Forget => false,
+        Ask::Claim { .. } | Ask::Get | Ask::Forget | Ask::Resolve { .. } => false,
     }
 }
 

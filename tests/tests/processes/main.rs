@@ -17,6 +17,7 @@ mod quorum;
 mod real;
 mod reload;
 mod repair;
+mod resolve;
 mod socket;
 mod stop;
 mod tls;

@@ -58,7 +58,7 @@ fn work_that_was_done_is_recorded_wherever_the_holder_comes() {
         (of(&[Attempt { abandoned_lease: a.lease_until, ..a }], &[]), THERE),
         (of(&[replaced_by], &[]), THERE),
     ] {
-        let decision = decide_in(at_region, &entry, complete(&a, b"done"), &policy(), T0 + 100);
+        let decision = decide_in(at_region, &entry, complete(&a, b"done"), &policy(), (T0 + 100, None));
         assert_eq!(decision.reply, completed(T0 + 100, at_region), "over {entry:?}");
         let delta = decision.delta.expect("recorded");
         assert_eq!(delta.attempts.len(), 0, "others' attempts are not written");
@@ -66,7 +66,7 @@ fn work_that_was_done_is_recorded_wherever_the_holder_comes() {
             Outcome { completed: Stamp::from_parts(T0 + 100, 7), ..outcome(&a, at_region, 0, b"done") };
         assert_eq!(delta.outcomes[..], [stored]);
         let after = entry.join(&delta);
-        let again = decide_in(at_region, &after, complete(&a, b"done"), &policy(), T0 + 200);
+        let again = decide_in(at_region, &after, complete(&a, b"done"), &policy(), (T0 + 200, None));
         answers(again, completed(T0 + 100, at_region));
     }
 }
@@ -133,7 +133,7 @@ fn the_first_bytes_of_a_claim_stay() {
     let a = held(HERE, T0, b"a");
     let done = outcome(&a, HERE, T0 + 5, b"done");
     for region in [HERE, THERE] {
-        let other = decide_in(region, &of(&[a], &[done]), complete(&a, b"else"), &policy(), T0 + 9);
+        let other = decide_in(region, &of(&[a], &[done]), complete(&a, b"else"), &policy(), (T0 + 9, None));
         answers(other, superseded_by(&done, Some(b"done")));
     }
 }
@@ -277,9 +277,10 @@ fn a_completed_or_replaced_claim_cannot_be_released() {
 fn renew_and_release_are_the_claiming_regions_to_write() {
     let a = held(HERE, T0, b"a");
     for request in [renew(&a, None), release(&a)] {
-        answers(decide_in(THERE, &of(&[a], &[]), request, &policy(), T0 + 1), elsewhere());
-        answers(decide_in(THERE, &Entry::default(), request, &policy(), T0 + 1), elsewhere());
-        let lost = decide_in(THERE, &of(&[held(THERE, T0 - 1, b"b")], &[]), request, &policy(), T0 + 1);
+        answers(decide_in(THERE, &of(&[a], &[]), request, &policy(), (T0 + 1, None)), elsewhere());
+        answers(decide_in(THERE, &Entry::default(), request, &policy(), (T0 + 1, None)), elsewhere());
+        let lost =
+            decide_in(THERE, &of(&[held(THERE, T0 - 1, b"b")], &[]), request, &policy(), (T0 + 1, None));
         assert_eq!(lost.reply.status(), "SUPERSEDED", "another claim holds the key here");
         assert!(lost.delta.is_none());
     }
