@@ -16,6 +16,7 @@ pub mod entry;
 pub mod hash;
 pub mod hlc;
 pub mod ids;
+pub mod issued;
 pub mod journal;
 pub mod limits;
 pub mod node;

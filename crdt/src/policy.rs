@@ -74,6 +74,8 @@ pub struct Policy {
     pub durable: Durable,
     /// Whether keys carry their time.
     pub key_time: KeyTime,
+    /// Only keys that the cluster has issued are accepted (S4.9); they carry their time.
+    pub issued_only: bool,
     /// Largest outcome in bytes; a larger one is refused whole.
     pub max_outcome_bytes: usize,
     /// Claims are refused when a peer's last word is older than this; `None`: never.
@@ -103,6 +105,7 @@ impl Default for Policy {
             on_lease_end: OnLeaseEnd::Takeover,
             durable: Durable::Interval,
             key_time: KeyTime::None,
+            issued_only: false,
             max_outcome_bytes: limits::OUTCOME_BYTES_DEFAULT,
             max_staleness_ms: None,
             conflict_retention_ms: limits::CONFLICT_RETENTION_MS_DEFAULT,

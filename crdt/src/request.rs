@@ -143,6 +143,12 @@ pub enum BadRequest {
         /// Bytes allowed.
         limit: usize,
     },
+    /// S4.9: the namespace accepts issued keys only.
+    #[error(
+        "this namespace takes issued keys only (keys = \"issued\"): ask TOKEN and its name for one, and claim \
+         exactly what is answered"
+    )]
+    NotIssued,
     /// Waiting for ever is a leak.
     #[error("WAIT is at most {max} ms; {0} was asked", max = limits::WAIT_MS_MAX)]
     Wait(u64),
@@ -405,6 +411,11 @@ pub enum Reply<'e> {
     },
     /// GET: nobody's.
     Free,
+    /// ADVANCE: of the version before nothing is known here, or no longer.
+    Behind {
+        /// When to ask again, in milliseconds: it may be on its way.
+        retry_after_ms: u64,
+    },
     /// FORGET: claims up to this stamp are void everywhere.
     Forgotten(Stamp),
 }
@@ -429,6 +440,7 @@ impl Reply<'_> {
             Self::Settled(_) => "SETTLED",
             Self::Held { .. } => "HELD",
             Self::Free => "FREE",
+            Self::Behind { .. } => "BEHIND",
             Self::Forgotten(_) => "FORGOTTEN",
         }
     }

@@ -7,6 +7,7 @@ pub mod boot;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod derive;
 pub mod driver;
 pub mod dump;
 pub mod lifecycle;

@@ -267,6 +267,7 @@ fn map_policy(configured: &config::NamespacePolicy) -> policy::Policy {
             config::KeyTime::UuidV7 => policy::KeyTime::UuidV7,
             config::KeyTime::Ulid => policy::KeyTime::Ulid,
         },
+        issued_only: configured.keys == config::KeysAccepted::Issued,
         max_outcome_bytes: configured.max_outcome_bytes as usize,
         max_staleness_ms: configured.max_staleness_ms,
         conflict_retention_ms: configured.conflict_retention_ms,

@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 use std::net::SocketAddr;
 
 /// Statuses that are counted, in the order of [`ReplyCounts::count`].
-const STATUSES: [&str; 17] = [
+const STATUSES: [&str; 18] = [
     "GRANTED",
     "REPLAY",
     "IN_PROGRESS",
@@ -27,6 +27,7 @@ const STATUSES: [&str; 17] = [
     "HELD",
     "FREE",
     "FORGOTTEN",
+    "BEHIND",
 ];
 
 /// All metrics of the daemon.
@@ -127,6 +128,7 @@ impl ReplyCounts {
             Reply::Held { .. } => 14,
             Reply::Free => 15,
             Reply::Forgotten(_) => 16,
+            Reply::Behind { .. } => 17,
         };
         self.counts[at] += 1;
         self.any = true;

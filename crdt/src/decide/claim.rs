@@ -7,7 +7,7 @@ use crate::canary::{self, Bug};
 use crate::entry::{Attempt, Entry, Phase, Winner};
 use crate::ids::ClaimId;
 use crate::limits;
-use crate::policy::{Level, OnLeaseEnd};
+use crate::policy::{KeyTime, Level, OnLeaseEnd};
 use crate::request::{Claim, Reason, Reply};
 
 /// The row of S4.1's table that applies.
@@ -189,7 +189,8 @@ fn lease_over<'e>(entry: &Entry<'e>, winner: &Attempt<'e>, context: &Context<'_>
 
 fn grant_unless_expired<'e>(claim: &Claim<'e>, context: &Context<'_>) -> Row<'e> {
     let retention_ms = claim.retention_ms.unwrap_or(context.policy.retention_ms);
-    let born_ms = key_time::born_ms(claim.key, context.policy.key_time);
+    let kind = if context.policy.issued_only { KeyTime::UuidV7 } else { context.policy.key_time };
+    let born_ms = key_time::born_ms(claim.key, kind);
     if born_ms.is_some_and(|born_ms| context.now_ms > born_ms.saturating_add(retention_ms)) {
         return Row::Answer(Reply::Expired);
     }

@@ -1,5 +1,6 @@
-//! Keys that carry their own time (S4.1 EXPIRED): UUIDv7 and ULID after the last `:`.
+//! Keys that carry their own time (S4.1 EXPIRED): UUIDv7, with the tag of an issued key or without, and ULID after the last `:`.
 
+use crate::issued;
 use crate::policy::KeyTime;
 
 /// When the key says it was made, Unix milliseconds; `None` where it says nothing readable.
@@ -7,7 +8,7 @@ pub(super) fn born_ms(key: &[u8], kind: KeyTime) -> Option<u64> {
     let id = || key.rsplit(|&byte| byte == b':').next();
     match kind {
         KeyTime::None => None,
-        KeyTime::UuidV7 => uuid_v7_ms(id()?),
+        KeyTime::UuidV7 => uuid_v7_ms(issued::untagged(id()?)),
         KeyTime::Ulid => ulid_ms(id()?),
     }
 }

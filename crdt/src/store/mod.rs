@@ -15,10 +15,12 @@
 //! Must never: hold a guard across input, await or a second look-up; answer from anything but the
 //! joined entry; evict what is alive.
 
+mod advance;
 mod arena;
 mod conflicts;
 mod digests;
 mod gate;
+mod issue;
 mod memory;
 mod merge;
 mod room;
@@ -35,6 +37,7 @@ use dashmap::DashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+pub use advance::version_key;
 use arena::{Arena, Slot};
 pub use conflicts::ConflictPage;
 pub(crate) use digests::Named;

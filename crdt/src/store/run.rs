@@ -11,6 +11,7 @@ use crate::decide::{Context, Decision, Gathered, Proposal, Stand, decide, stands
 use crate::entry::Entry;
 use crate::hash::KeyHash;
 use crate::ids::Lsn;
+use crate::issued;
 use crate::journal::{self, EntryRecord, Origin, Record};
 use crate::limits;
 use crate::policy::{Durable, Level, Policy};
@@ -62,6 +63,10 @@ impl Store {
         let rules = &*self.rules();
         let (policy, used) = rules.of_key(request.key());
         request.check(policy, self.config.max_drift_ms)?;
+        let is_claim = matches!(request, Request::Claim(_));
+        if policy.issued_only && is_claim && !issued::is_issued(&self.config.keys, request.key()) {
+            return Err(BadRequest::NotIssued);
+        }
         if let Some(reason) = self.refuses(request, wall_ms).filter(|_| gathered.is_none()) {
             emit(&Reply::Unavailable { reason, retry_after_ms: limits::RETRY_AFTER_MS_DEFAULT });
             return Ok(Ran::Replied(Release::default()));

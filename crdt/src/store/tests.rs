@@ -1,5 +1,6 @@
 //! The store as its drivers use it: claims, durability gates, parking, sweeping, merging.
 
+mod advance;
 mod memory;
 
 use super::*;

@@ -253,6 +253,7 @@ fn policy_table(config: &Config) -> Vec<String> {
         "on_lease_end",
         "max_outcome",
         "key_time",
+        "keys",
         "max_keys",
         "max_bytes",
     ];
@@ -266,6 +267,7 @@ fn policy_table(config: &Config) -> Vec<String> {
             format!("{:?}", policy.on_lease_end).to_lowercase(),
             units::bytes(policy.max_outcome_bytes),
             format!("{:?}", policy.key_time).to_lowercase(),
+            format!("{:?}", policy.keys).to_lowercase(),
             policy.max_keys.map_or_else(|| "-".to_owned(), |keys| keys.to_string()),
             policy.max_bytes.map_or_else(|| "-".to_owned(), units::bytes),
         ]
@@ -274,7 +276,7 @@ fn policy_table(config: &Config) -> Vec<String> {
     rows.extend(config.policies.named.iter().map(|(name, policy)| row(&format!("{name:?}"), policy)));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..head.len()).map(width).collect();
-    let render = |row: &[String; 10]| {
+    let render = |row: &[String; 11]| {
         let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
         format!("  {}", cells.join("  ").trim_end())
     };

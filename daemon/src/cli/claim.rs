@@ -112,27 +112,12 @@ impl ClientCommand for ClaimArgs {
     }
 
     fn ask(&self, client: &mut Client) -> Result<Value, Failure> {
-        call(client, &self.words()?)
+        call(client, &self.words(vec![b"CLAIM".to_vec(), self.key.as_bytes().to_vec()])?)
     }
 
     fn show(&self, reply: &Value, page: &mut Page) {
         let key = self.key.as_bytes();
-        page.headline(reply, key);
-        page.fields(reply, &[]);
-        if reply.status() == Some("GRANTED") {
-            let token = reply.field("token").and_then(Value::as_str).unwrap_or("TOKEN");
-            page.line("  Run the operation, then");
-            page.line(&format!("    onced complete {} {token} OUTCOME", shell_word(key)));
-        }
-        page.advice(match reply.status().unwrap_or_default() {
-            "REPLAY" => "It was done before: use this outcome, do not run it again.",
-            "IN_PROGRESS" => "Somebody runs it now: ask again later, or with --wait.",
-            "MISMATCH" => "This key stands for another payload: use a new key for a new operation.",
-            "UNKNOWN" => "Its holder vanished: find out what it did, then say so with `onced resolve`.",
-            "EXPIRED" => "The key is older than its retention: never run it.",
-            "UNAVAILABLE" => "Nothing was granted: retry later.",
-            _ => "",
-        });
+        show(reply, key, page);
     }
 
     fn bare(&self, reply: &Value) -> Option<Vec<u8>> {
@@ -148,9 +133,32 @@ impl ClientCommand for ClaimArgs {
     }
 }
 
+/// The answer to a claim of `key`, and what to do next.
+pub(super) fn show(reply: &Value, key: &[u8], page: &mut Page) {
+    page.headline(reply, key);
+    page.fields(reply, &[]);
+    if reply.status() == Some("GRANTED") {
+        let token = reply.field("token").and_then(Value::as_str).unwrap_or("TOKEN");
+        page.line("  Run the operation, then");
+        page.line(&format!("    onced complete {} {token} OUTCOME", shell_word(key)));
+    }
+    page.advice(match reply.status().unwrap_or_default() {
+        "REPLAY" => "It was done before: use this outcome, do not run it again.",
+        "IN_PROGRESS" => "Somebody runs it now: ask again later, or with --wait.",
+        "MISMATCH" => "This key stands for another payload: use a new key for a new operation.",
+        "UNKNOWN" => "Its holder vanished: find out what it did, then say so with `onced resolve`.",
+        "BEHIND" => {
+            "The version before is not known to be done here: it may be on its way, or past its retention."
+        }
+        "EXPIRED" => "The key is older than its retention: never run it.",
+        "UNAVAILABLE" => "Nothing was granted: retry later.",
+        _ => "",
+    });
+}
+
 impl ClaimArgs {
-    fn words(&self) -> Result<Vec<Vec<u8>>, Failure> {
-        let mut words = vec![b"CLAIM".to_vec(), self.key.as_bytes().to_vec()];
+    /// The command, from its name on: `CLAIM key`, or what `onced advance` begins with.
+    pub(super) fn words(&self, mut words: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Failure> {
         let mut option = |name: &str, value: Vec<u8>| words.extend([name.as_bytes().to_vec(), value]);
         match (&self.fingerprint, &self.payload_file) {
             (Some(hex), _) => option("FP", hex.clone().into_bytes()),

@@ -9,7 +9,7 @@ use crate::mend::MendError;
 use crate::resp::ClientError;
 use std::fmt::Write as _;
 
-/// Granted, completed, renewed, released, forgotten, settled, ok.
+/// Granted, completed, renewed, released, forgotten, settled, issued, ok.
 pub const OK: u8 = 0;
 /// IN_PROGRESS; for `get`: HELD.
 pub const IN_PROGRESS: u8 = 10;
@@ -29,6 +29,8 @@ pub const CONTESTED: u8 = 16;
 pub const STALE: u8 = 17;
 /// FREE.
 pub const FREE: u8 = 18;
+/// BEHIND.
+pub const BEHIND: u8 = 19;
 /// UNAVAILABLE.
 pub const UNAVAILABLE: u8 = 20;
 /// The daemon could not be reached, or its reply was lost.
@@ -60,8 +62,8 @@ const fn exit(code: u8, name: &'static str, meaning: &'static str) -> Exit {
 }
 
 /// Every exit code of the client commands, in order.
-pub const TABLE: [Exit; 17] = [
-    exit(OK, "GRANTED COMPLETED RENEWED RELEASED FORGOTTEN SETTLED OK", "done as asked"),
+pub const TABLE: [Exit; 18] = [
+    exit(OK, "GRANTED COMPLETED RENEWED RELEASED FORGOTTEN SETTLED ISSUED OK", "done as asked"),
     exit(IN_PROGRESS, "IN_PROGRESS HELD", "somebody runs the operation now; ask again later"),
     exit(REPLAY, "REPLAY", "done before; the outcome is in the answer, do not run it"),
     exit(MISMATCH, "MISMATCH", "the key stands for another payload; a caller's bug"),
@@ -71,6 +73,7 @@ pub const TABLE: [Exit; 17] = [
     exit(CONTESTED, "CONTESTED", "recorded, but another claim is live: both may have run"),
     exit(STALE, "STALE", "the token is not valid (any more) for this key"),
     exit(FREE, "FREE", "nothing is known of the key"),
+    exit(BEHIND, "BEHIND", "the version to advance from is not known to be done here"),
     exit(UNAVAILABLE, "UNAVAILABLE", "cannot answer now and nothing was granted; retry later"),
     exit(UNREACHABLE, "unreachable", "no daemon at the socket, or no reply in time"),
     exit(USAGE, "REFUSED usage", "wrong arguments or configuration; nothing was changed"),

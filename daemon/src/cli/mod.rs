@@ -10,6 +10,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
 
+pub mod advance;
 pub mod backup;
 pub mod check_config;
 pub mod claim;
@@ -23,6 +24,7 @@ pub mod exit;
 pub mod forget;
 pub mod get;
 pub mod inspect;
+pub mod key;
 pub mod limits;
 pub mod log_dump;
 pub mod output;
@@ -41,6 +43,7 @@ pub mod show;
 pub mod status;
 pub mod time;
 pub mod tls;
+pub mod token;
 
 const EXAMPLES: &str = "  \
   onced claim pay:1 --payload-file order.json --claimant worker-7
@@ -73,6 +76,8 @@ macro_rules! commands {
 commands! {
     /// Claim an operation: may I run it?
     Claim(claim::ClaimArgs) => client::run,
+    /// Claim a state machine's next version
+    Advance(advance::AdvanceArgs) => client::run,
     /// Record the outcome of a claimed operation
     Complete(complete::CompleteArgs) => client::run,
     /// Extend the lease of a claim
@@ -111,6 +116,10 @@ commands! {
     Repair(repair::RepairArgs) => repair::run,
     /// Keep everything that still reads, and have the peers bring the rest
     Rejoin(rejoin::RejoinArgs) => rejoin::run,
+    /// Have the daemon make a key that nobody else has
+    Token(token::TokenArgs) => client::run,
+    /// Derive a key from what the operation is about
+    Key(key::KeyArgs) => key::run,
     /// Look into the log's files
     Log(log_dump::LogArgs) => log_dump::run,
     /// Check a configuration file and what it names

@@ -2,7 +2,7 @@
 //!
 //! `[namespace.NAME]` takes over what it does not set from `[defaults]`, and that from the table below; the
 //! result is flat, so that nobody looks values up in two places. What this version does not serve (home,
-//! issued keys, audit) is refused by name: a policy that is accepted and not kept would be a
+//! audit) is refused by name: a policy that is accepted and not kept would be a
 //! promise broken silently.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::checker::{Checker, span_or};
 use super::limits::{self, DAY_MS, KIB, SECOND_MS};
-use super::raw::{Leaf, RawConfig, RawPolicy};
+use super::raw::{RawConfig, RawPolicy};
 use super::units;
 
 /// How strong a claim is (S5). This version serves no `home`.
@@ -71,12 +71,14 @@ pub enum KeyTime {
     Ulid,
 }
 
-/// Which keys are accepted (S4.9). This version accepts any.
+/// Which keys are accepted (S4.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KeysAccepted {
     /// Whatever the caller chooses.
     Any,
+    /// What TOKEN has issued.
+    Issued,
 }
 
 /// What the gateway does while claims are unavailable (S9).
@@ -197,6 +199,7 @@ fn merge(checker: &mut Checker<'_>, raw: &RawPolicy, base: &NamespacePolicy) -> 
     let fallbacks = [("local", Fallback::Local), ("refuse", Fallback::Refuse)];
     let lease_ends = [("takeover", OnLeaseEnd::Takeover), ("unknown", OnLeaseEnd::Unknown)];
     let key_times = [("none", KeyTime::None), ("uuidv7", KeyTime::UuidV7), ("ulid", KeyTime::Ulid)];
+    let accepted = [("any", KeysAccepted::Any), ("issued", KeysAccepted::Issued)];
     let unavailable = [("closed", OnUnavailable::Closed), ("open", OnUnavailable::Open)];
     NamespacePolicy {
         retention_ms: checker.duration_ms(
@@ -211,7 +214,7 @@ fn merge(checker: &mut Checker<'_>, raw: &RawPolicy, base: &NamespacePolicy) -> 
         on_lease_end: checker.word(&raw.on_lease_end, "on_lease_end", &lease_ends, base.on_lease_end),
         durable: checker.word(&raw.durable, "durable", &DURABLE_WORDS, base.durable),
         key_time: checker.word(&raw.key_time, "key_time", &key_times, base.key_time),
-        keys: base.keys,
+        keys: checker.word(&raw.keys, "keys", &accepted, base.keys),
         max_outcome_bytes: checker.bytes(
             &raw.max_outcome,
             "max_outcome",
@@ -239,23 +242,16 @@ fn merge(checker: &mut Checker<'_>, raw: &RawPolicy, base: &NamespacePolicy) -> 
     }
 }
 
-/// Issued keys and audit, each with a message of its own.
+/// Audit, and keys that are said to carry two times.
 fn refuse_what_is_not_served(checker: &mut Checker<'_>, raw: &RawPolicy) {
-    let refuse = |checker: &mut Checker<'_>, leaf: &Leaf, key: &str, later: &[&str], served: &str| {
-        let Some((text, span)) = checker.text(leaf, key) else { return };
-        if later.contains(&text) {
-            checker.error(
-                &span,
-                format!(
-                    "{key}: {text:?} is not in this version, which serves {key} = \"{served}\" only; \
-                     write that or leave {key} out"
-                ),
-            );
-        } else if text != served {
-            checker.error(&span, format!("{key}: {text:?} is not known; write {key} = \"{served}\""));
-        }
-    };
-    refuse(checker, &raw.keys, "keys", &["issued"], "any");
+    let issued = checker.text(&raw.keys, "keys").is_some_and(|(text, _)| text == "issued");
+    if let Some((text, span)) = checker.text(&raw.key_time, "key_time").filter(|_| issued)
+        && text == "ulid"
+    {
+        let why =
+            "key_time: issued keys carry the time of their UUIDv7; remove this line, or write keys = \"any\"";
+        checker.error(&span, why);
+    }
     if let Some(audit) = &raw.audit
         && audit.get_ref().as_bool() != Some(false)
     {

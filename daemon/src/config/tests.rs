@@ -196,8 +196,12 @@ fn wrong_values_say_where_and_what_to_do() {
             "f:6:9: level: \"global\" is not known; choose one of \"local\", \"quorum\"",
         ),
         (
-            "[namespace.pay]\nkeys = \"issued\"",
-            "f:6:8: keys: \"issued\" is not in this version, which serves keys = \"any\" only; write that or leave keys out",
+            "[namespace.pay]\nkeys = \"issud\"",
+            "f:6:8: keys: \"issud\" is not known; choose one of \"any\", \"issued\"",
+        ),
+        (
+            "[namespace.pay]\nkeys = \"issued\"\nkey_time = \"ulid\"",
+            "f:7:12: key_time: issued keys carry the time of their UUIDv7; remove this line, or write keys = \"any\"",
         ),
         (
             "[namespace.pay]\nmax_keys = \"10\"",

@@ -2,6 +2,7 @@
 //! most once; anything else is an error that names the word.
 
 use crdt::ids::Fingerprint;
+use crdt::issued;
 use crdt::policy::Level;
 use crdt::request::{Claim, Request, Resolution};
 use crdt::token::Token;
@@ -44,6 +45,12 @@ pub enum BadArgs {
     /// Not a token.
     #[error("the token is not one that CLAIM answers: 106 hex digits, as they were sent")]
     Token,
+    /// Versions follow each other.
+    #[error("ADVANCE goes from a version to the next one, not from {0} to {1}")]
+    Versions(u64, u64),
+    /// Not a namespace.
+    #[error("{0:?} is no namespace: what stands before a key's first colon, at most {max} bytes", max = issued::NAMESPACE_BYTES_MAX)]
+    Namespace(String),
     /// No such level.
     #[error("LEVEL takes local or quorum (home is not in this version), not {0:?}")]
     Level(String),
@@ -51,6 +58,7 @@ pub enum BadArgs {
 
 const CLAIM: &str = "CLAIM key [FP hex32] [LEASE ms] [RETENTION ms] [CLAIMANT id] [WAIT ms] [LEVEL local|quorum] \
                      [NOTE bytes] [DURABLE]";
+const ADVANCE: &str = "ADVANCE key FROM n TO n+1, and what CLAIM takes";
 const COMPLETE: &str = "COMPLETE key token outcome [LEVEL local|quorum] [DURABLE]";
 const RENEW: &str = "RENEW key token [LEASE ms] [LEVEL local|quorum] [DURABLE]";
 const RELEASE: &str = "RELEASE key token [DURABLE]";
@@ -101,8 +109,27 @@ pub fn number(option: &'static str, text: &[u8]) -> Result<u64, BadArgs> {
 pub fn claim<'b>(args: &[&'b [u8]]) -> Result<Request<'b>, BadArgs> {
     let usage = BadArgs::Usage { command: "CLAIM", usage: CLAIM };
     let [_, key, words @ ..] = args else { return Err(usage) };
+    wishes(key, Words { words, command: "CLAIM", usage: CLAIM }).map(Request::Claim)
+}
+
+/// `ADVANCE …`: the claim as it is wished for of the machine's key, and the version to advance from.
+pub fn advance<'b>(args: &[&'b [u8]]) -> Result<(Claim<'b>, u64), BadArgs> {
+    let [_, key, from_word, from, to_word, to, words @ ..] = args else {
+        return Err(BadArgs::Usage { command: "ADVANCE", usage: ADVANCE });
+    };
+    if !is(from_word, b"FROM") || !is(to_word, b"TO") {
+        return Err(BadArgs::Usage { command: "ADVANCE", usage: ADVANCE });
+    }
+    let (from, to) = (number("FROM", from)?, number("TO", to)?);
+    if from.checked_add(1) != Some(to) {
+        return Err(BadArgs::Versions(from, to));
+    }
+    Ok((wishes(key, Words { words, command: "ADVANCE", usage: ADVANCE })?, from))
+}
+
+/// What CLAIM and ADVANCE may say of the claim of `key`.
+fn wishes<'b>(key: &'b [u8], mut words: Words<'_, 'b>) -> Result<Claim<'b>, BadArgs> {
     let mut claim = Claim { key, ..Claim::default() };
-    let mut words = Words { words, command: "CLAIM", usage: CLAIM };
     let (mut claimant, mut note, mut wait) = (None, None, None);
     while let Some(word) = words.next() {
         if is(word, b"FP") {
@@ -130,7 +157,7 @@ pub fn claim<'b>(args: &[&'b [u8]]) -> Result<Request<'b>, BadArgs> {
     claim.claimant = claimant.unwrap_or_default();
     claim.note = note.unwrap_or_default();
     claim.wait_ms = wait.unwrap_or_default();
-    Ok(Request::Claim(claim))
+    Ok(claim)
 }
 
 /// `COMPLETE …`
@@ -190,6 +217,17 @@ pub fn resolve<'b>(args: &[&'b [u8]]) -> Result<Request<'b>, BadArgs> {
         }
         [_, key, word] if is(word, b"RELEASE") => Ok(Request::Resolve { key, how: Resolution::Release }),
         _ => Err(BadArgs::Usage { command: "RESOLVE", usage: RESOLVE }),
+    }
+}
+
+/// The namespace of `TOKEN`.
+pub fn namespace<'b>(args: &[&'b [u8]]) -> Result<&'b [u8], BadArgs> {
+    match args {
+        [_, name] if name.contains(&b':') || name.len() > issued::NAMESPACE_BYTES_MAX => {
+            Err(BadArgs::Namespace(shown(name)))
+        }
+        [_, name] => Ok(name),
+        _ => Err(BadArgs::Usage { command: "TOKEN", usage: "TOKEN namespace" }),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crdt::decide::{Gathered, Proposal};
 use crdt::ids::{self, RegionId};
-use crdt::request::{Reply, Request};
-use crdt::store::{Ran, Release, Scratch, Ticket};
+use crdt::request::{BadRequest, Reply, Request};
+use crdt::store::{Ran, Release, Scratch, Ticket, version_key};
 
 use super::args::{self, BadArgs, is};
 use super::live::Live;
@@ -41,6 +41,27 @@ pub enum Done {
     Mesh(MeshCommand),
     /// The configuration is to be read again.
     Reload,
+}
+
+/// What an operation on `key` leaves to its connection.
+fn done(
+    shared: &Shared,
+    ran: Result<Ran, BadRequest>,
+    key: &[u8],
+    wait_ms: u64,
+    out: &mut Encoder<'_>,
+) -> Done {
+    match ran {
+        Ok(Ran::Replied(release)) => Done::Answered(release),
+        Ok(Ran::Parked) => Done::Parked { key: key.to_vec(), wait_ms },
+        Ok(Ran::Asks(proposal, release)) => Done::Asks { key: key.to_vec(), proposal, release },
+        Err(bad) => {
+            shared.metrics.bad_requests.increment(1);
+            let code = if matches!(bad, BadRequest::Outcome { .. }) { "TOOBIG" } else { "BADARG" };
+            out.error(format_args!("{code} {bad}"));
+            Done::Answered(Release::default())
+        }
+    }
 }
 
 /// What only the mesh thread can say or do.
@@ -122,24 +143,25 @@ impl Caller<'_> {
             reply::encode(answer, names, out);
         };
         let ran = store.run_gathered(&request, gathered, self.wall_ms, self.ticket, self.scratch, emit);
-        Ok(match ran {
-            Ok(Ran::Replied(release)) => Done::Answered(release),
-            Ok(Ran::Parked) => {
-                let wait_ms = if let Request::Claim(claim) = &request { claim.wait_ms } else { 0 };
-                Done::Parked { key: request.key().to_vec(), wait_ms }
-            }
-            Ok(Ran::Asks(proposal, release)) => Done::Asks { key: request.key().to_vec(), proposal, release },
-            Err(bad) => {
-                shared.metrics.bad_requests.increment(1);
-                let code = if matches!(bad, crdt::request::BadRequest::Outcome { .. }) {
-                    "TOOBIG"
-                } else {
-                    "BADARG"
-                };
-                out.error(format_args!("{code} {bad}"));
-                Done::Answered(Release::default())
-            }
-        })
+        let wait_ms = if let Request::Claim(claim) = &request { claim.wait_ms } else { 0 };
+        Ok(done(shared, ran, request.key(), wait_ms, out))
+    }
+
+    /// ADVANCE: as [`Self::operation`], of the version's own key.
+    fn advance(&mut self, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Done, BadArgs> {
+        let (claim, from) = args::advance(args)?;
+        if self.refused(Role::Claim, self.grants.role(ids::namespace(claim.key)), out) {
+            return Ok(Done::Answered(Release::default()));
+        }
+        let (shared, names) = (self.shared, &self.live.names);
+        let replies = &mut *self.replies;
+        let emit = |answer: &Reply<'_>| {
+            replies.count(answer);
+            reply::encode(answer, names, out);
+        };
+        let at = (self.wall_ms, self.ticket);
+        let ran = shared.driver.store.advance(&claim, from, self.gathered, at, self.scratch, emit);
+        Ok(done(shared, ran, &version_key(claim.key, from + 1), claim.wait_ms, out))
     }
 
     fn rare(&mut self, command: &[u8], args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Done, BadArgs> {
@@ -154,6 +176,12 @@ impl Caller<'_> {
         if is(command, b"FORGET") {
             let key = args::one_key(args, "FORGET", "FORGET key")?;
             return self.operation(Role::Admin, Ok(Request::Forget { key }), out);
+        }
+        if is(command, b"ADVANCE") {
+            return self.advance(args, out);
+        }
+        if is(command, b"TOKEN") {
+            return self.token(args, out);
         }
         if is(command, b"RESOLVE") {
             return self.operation(Role::Admin, args::resolve(args), out);
@@ -198,6 +226,26 @@ impl Caller<'_> {
             return Ok(Done::Reload);
         }
         out.unknown_command(args);
+        Ok(Done::Answered(Release::default()))
+    }
+
+    /// S4.9: a fresh key of a namespace.
+    fn token(&self, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Done, BadArgs> {
+        let namespace = args::namespace(args)?;
+        if self.refused(Role::Claim, self.grants.role(namespace), out) {
+            return Ok(Done::Answered(Release::default()));
+        }
+        match self.shared.driver.store.issue_key(namespace, self.wall_ms) {
+            Ok(key) => {
+                out.map(2);
+                out.field_status("ISSUED");
+                out.field_bulk("key", &key);
+            }
+            Err(reason) => {
+                let retry_after_ms = crdt::limits::RETRY_AFTER_MS_DEFAULT;
+                reply::encode(&Reply::Unavailable { reason, retry_after_ms }, &self.live.names, out);
+            }
+        }
         Ok(Done::Answered(Release::default()))
     }
 

@@ -72,6 +72,10 @@ pub fn encode(reply: &Reply<'_>, names: &RegionNames, out: &mut Encoder<'_>) {
             out.field_bulk("reason", reason.name().as_bytes());
             out.field_uint("retry_after_ms", *retry_after_ms);
         }
+        Reply::Behind { retry_after_ms } => {
+            header(out, reply, 2);
+            out.field_uint("retry_after_ms", *retry_after_ms);
+        }
         Reply::Stale(reason) => {
             header(out, reply, 2);
             out.field_bulk("reason", reason.name().as_bytes());

@@ -94,6 +94,8 @@ pub(super) fn answer(reply: &Reply<'_>) -> (Answer, Option<(Token, TokenFact)>) 
         Reply::Held { attempt, .. } => Answer::Held { claim: name(attempt.id) },
         Reply::Free => Answer::Free,
         Reply::Forgotten(_) => Answer::Forgotten,
+        // No simulated service advances; what it would be granted is a claim like others.
+        Reply::Behind { .. } => Answer::Unavailable { reason: "behind".to_owned() },
     };
     (answer, None)
 }

@@ -1,6 +1,7 @@
 //! Whole processes under test. One binary for all of it: each would link the whole daemon's library again, and the
 //! tests run beside each other within one process, so that a machine of two cores is used and not flooded.
 
+mod advance;
 mod backup;
 mod clients;
 mod cluster;
@@ -10,6 +11,7 @@ mod disk;
 mod golden;
 mod histories;
 mod hostile;
+mod issued;
 mod links;
 mod memory;
 mod power;
