@@ -77,6 +77,16 @@ pub enum Bug {
     RenewsElsewhere,
     /// A listed loser keeps the winner it was listed with.
     ConflictKeepsFirstWinner,
+    /// A loser that a majority has come to hold stays listed beside the one that it lost to.
+    OvertakenStayListed,
+    /// Whoever learns that a majority holds an outcome does not say so in the list of losers.
+    OvertakingNotTold,
+    /// A comparison does not see which side of a conflict a majority holds.
+    ConflictFlagsNotSummed,
+    /// A loser is marked as dealt with in memory only.
+    CompensationNotLogged,
+    /// A feed goes on behind a position that another start of the daemon has given.
+    FeedGoesOnBlindly,
     /// A loser is listed for as long as its key is remembered.
     ConflictDiesWithKey,
     /// What a peer brings wakes nobody who waits for it.
@@ -115,7 +125,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug, in the order in which they are listed to people.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 57] = [
         Self::TieBreakByArrival,
         Self::JoinForgetsOutcome,
         Self::TakeoverLooksOnlyAtWinner,
@@ -151,6 +161,11 @@ impl Bug {
         Self::SupersededShowsAnyPayload,
         Self::RenewsElsewhere,
         Self::ConflictKeepsFirstWinner,
+        Self::OvertakenStayListed,
+        Self::OvertakingNotTold,
+        Self::ConflictFlagsNotSummed,
+        Self::CompensationNotLogged,
+        Self::FeedGoesOnBlindly,
         Self::ConflictDiesWithKey,
         Self::LostWakeUp,
         Self::QuotaCountsTheDead,
@@ -208,6 +223,11 @@ impl Bug {
             Self::SupersededShowsAnyPayload => "superseded-shows-any-payload",
             Self::RenewsElsewhere => "renews-elsewhere",
             Self::ConflictKeepsFirstWinner => "conflict-keeps-first-winner",
+            Self::OvertakenStayListed => "overtaken-stay-listed",
+            Self::OvertakingNotTold => "overtaking-not-told",
+            Self::ConflictFlagsNotSummed => "conflict-flags-not-summed",
+            Self::CompensationNotLogged => "compensation-not-logged",
+            Self::FeedGoesOnBlindly => "feed-goes-on-blindly",
             Self::ConflictDiesWithKey => "conflict-dies-with-its-key",
             Self::LostWakeUp => "lost-wake-up",
             Self::QuotaCountsTheDead => "quota-counts-the-dead",

@@ -186,6 +186,11 @@ impl Digester {
         let bucket = Bucket::of(conflict.expires_at, conflict.expires_at.saturating_sub(completed_ms));
         let mut bytes = Vec::new();
         crate::journal::postcard_onto(conflict, &mut bytes);
+        // Only where there is one: what has none is summed up as it always was.
+        bytes.extend(
+            Some(conflict.flags())
+                .filter(|flags| *flags != 0 && !canary::planted(Bug::ConflictFlagsNotSummed)),
+        );
         let second = conflict.newest_stamp().ms() / 1000;
         (Bucket(bucket.0 | CONFLICTS), second, self.hash(&bytes))
     }

@@ -15,7 +15,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::canary::{self, Bug};
-use crate::conflict::Conflict;
+use crate::conflict::{Conflict, StoredConflict};
 use crate::entry::{Bytes, Packed};
 use crate::hash::ClusterKeys;
 use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn, RegionId};
@@ -81,6 +81,8 @@ const KIND_STOP: u8 = 7;
 const KIND_SYNCED: u8 = 8;
 const KIND_COMPLETE: u8 = 9;
 const KIND_VOICE: u8 = 10;
+/// A conflict, own or merged, of which there is more to say than kinds 3 and 4 can.
+const KIND_CONFLICT_FLAGGED: u8 = 11;
 
 /// What only this cluster's daemons can put on a mark: an outcome, whose bytes a stranger chose, may look like any record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -108,7 +110,7 @@ pub enum MalformedRecord {
 
 /// Whether a body may begin with this byte.
 pub(crate) const fn is_kind(byte: u8) -> bool {
-    matches!(byte, KIND_ENTRY_OWN..=KIND_VOICE)
+    matches!(byte, KIND_ENTRY_OWN..=KIND_CONFLICT_FLAGGED)
 }
 
 /// An [`EntryRecord`]'s kind byte for an origin.
@@ -126,6 +128,10 @@ impl<'a> Record<'a> {
             Self::Entry(origin, entry) => {
                 out.push(entry_kind(*origin));
                 entry.encode(out);
+            }
+            Self::Conflict(origin, conflict) if conflict.flags() != 0 => {
+                out.push(KIND_CONFLICT_FLAGGED);
+                postcard_onto(&StoredConflict::new(conflict.clone(), *origin == Origin::Merged), out);
             }
             Self::Conflict(origin, conflict) => {
                 out.push(match origin {
@@ -169,6 +175,11 @@ impl<'a> Record<'a> {
             KIND_ENTRY_MERGED => Self::Entry(Origin::Merged, whole_entry(payload)?),
             KIND_CONFLICT_OWN => Self::Conflict(Origin::Own, whole(payload)?),
             KIND_CONFLICT_MERGED => Self::Conflict(Origin::Merged, whole(payload)?),
+            KIND_CONFLICT_FLAGGED => {
+                let stored = whole::<StoredConflict>(payload)?.open();
+                let (conflict, merged) = stored.ok_or(MalformedRecord::Payload)?;
+                Self::Conflict(if merged { Origin::Merged } else { Origin::Own }, conflict)
+            }
             KIND_CURSOR => {
                 let (peer, cursor) = whole(payload)?;
                 Self::Cursor(peer, cursor)
@@ -192,6 +203,8 @@ pub fn streamed(body: &[u8]) -> Option<Origin> {
     match body.first() {
         Some(&(KIND_ENTRY_OWN | KIND_CONFLICT_OWN)) => Some(Origin::Own),
         Some(&(KIND_ENTRY_MERGED | KIND_CONFLICT_MERGED)) => Some(Origin::Merged),
+        Some(&KIND_CONFLICT_FLAGGED) if StoredConflict::is_merged(&body[1..]) => Some(Origin::Merged),
+        Some(&KIND_CONFLICT_FLAGGED) => Some(Origin::Own),
         _ => None,
     }
 }

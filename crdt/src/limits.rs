@@ -196,6 +196,10 @@ pub const SCAN_COUNT_MAX: usize = 1_000;
 pub const CONFLICTS_COUNT_MAX: usize = 1_000;
 /// Conflicts kept in memory; beyond it the oldest-expiring are no longer added and a counter tells.
 pub const CONFLICTS_MAX: usize = 1_000_000;
+/// Losers that one look at the feed walks over at most; where more are of no interest, it is told so and goes on.
+pub const FEED_WALK_MAX: usize = 10_000;
+/// Consumers that wait for a loser at once; further ones are told so at once.
+pub const FEED_WAITERS_MAX: usize = 256;
 /// Log epochs whose first sequence is remembered; older cursors restart from the log's start.
 pub const EPOCHS_MAX: usize = 4_096;
 

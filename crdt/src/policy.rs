@@ -159,6 +159,11 @@ impl Policies {
         (&ruled.policy, ruled.quota)
     }
 
+    /// The namespaces that have a policy of their own, in order.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.named.keys().map(Vec::as_slice)
+    }
+
     /// Whether any namespace is decided by majorities (S5).
     pub fn ask_majorities(&self) -> bool {
         let asks = |ruled: &Ruled| ruled.policy.level == Level::Quorum;

@@ -70,6 +70,7 @@ fn conflict() -> Conflict {
         region: RegionId(region),
         claim: claim_id(region, counter),
         digest: [digest; 16],
+        majority: false,
     };
     let loser = side(2, 7, 0xbb);
     Conflict {
@@ -78,7 +79,14 @@ fn conflict() -> Conflict {
         winner: Some(side(1, 0, 0xaa)),
         compensated: false,
         expires_at: T0 + 604_800_000,
+        void: false,
     }
+}
+
+/// As [`conflict`], once a majority holds the winner.
+fn flagged() -> Conflict {
+    let winner = conflict().winner.map(|winner| Side { majority: true, ..winner });
+    Conflict { winner, ..conflict() }
 }
 
 fn tag() -> MarkTag {
@@ -185,6 +193,7 @@ fn every_example_is_what_the_encoder_writes() {
     check("record-2-general", &entry(Origin::Merged, &general));
     check("record-1-completed", &entry(Origin::Own, &Entry::of_outcome(outcome(3))));
     check("record-3-conflict", &body(&Record::Conflict(Origin::Own, conflict())));
+    check("record-11-conflict", &body(&Record::Conflict(Origin::Merged, flagged())));
     check("record-5-cursor", &body(&Record::Cursor(RegionId(300), cursor)));
     check("record-6-ceiling", &body(&Record::Ceiling(T0 + 3_000)));
     check("record-7-stop", &body(&Record::Stop(tag())));

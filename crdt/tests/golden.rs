@@ -95,6 +95,7 @@ fn conflict(voided: bool) -> Conflict {
         region: RegionId(region),
         claim: claim(region, counter).id,
         digest: [digest; 16],
+        majority: false,
     };
     let loser = side(2, 7, 0xbb);
     Conflict {
@@ -103,6 +104,19 @@ fn conflict(voided: bool) -> Conflict {
         winner: (!voided).then(|| side(1, 0, 0xaa)),
         compensated: voided,
         expires_at: T0 + 604_800_000,
+        void: false,
+    }
+}
+
+/// Which side a majority holds: the loser, the winner.
+fn flagged(loser: bool, winner: bool, void: bool) -> Conflict {
+    let plain = conflict(false);
+    let held = |side: Side, majority| Side { majority, ..side };
+    Conflict {
+        loser: held(plain.loser, loser),
+        winner: plain.winner.map(|side| held(side, winner)),
+        void,
+        ..plain
     }
 }
 
@@ -147,6 +161,10 @@ fn records_of_every_kind() {
     record("conflict", &golden!("record-conflict"), &own);
     let merged = Record::Conflict(Origin::Merged, conflict(true));
     record("conflict-merged", &golden!("record-conflict-merged"), &merged);
+    let own = Record::Conflict(Origin::Own, flagged(true, false, false));
+    record("conflict-flagged", &golden!("record-conflict-flagged"), &own);
+    let merged = Record::Conflict(Origin::Merged, flagged(true, true, true));
+    record("conflict-flagged-merged", &golden!("record-conflict-flagged-merged"), &merged);
     record("cursor", &golden!("record-cursor"), &Record::Cursor(RegionId(300), cursor(70_000)));
     record("ceiling", &golden!("record-ceiling"), &Record::Ceiling(T0 + 3_000));
     record("stop", &golden!("record-stop"), &Record::Stop(tag()));
@@ -409,6 +427,12 @@ fn sums_of_parts() {
     };
     let lines: Vec<String> = cells.all().into_iter().map(line).collect();
     assert_eq!(lines.concat(), hex(&golden!("digests")));
+    // Flags are summed up where there are some, and only there.
+    let flags = [(false, false, false), (true, false, false), (false, true, false), (false, false, true)];
+    let hash = |(loser, winner, void)| digester.conflict(&flagged(loser, winner, void)).2;
+    assert_eq!(hash(flags[0]), listed.2);
+    let hashes = flags[1..].iter().map(|flags| format!("{:032x}", hash(*flags))).collect::<Vec<_>>();
+    assert_eq!(hashes.concat(), hex(&golden!("digests-conflict-flagged")));
 }
 
 /// Tokens live as long as claims do, in whatever version's hands: their bytes and the tag are fixed.

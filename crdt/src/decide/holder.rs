@@ -251,5 +251,6 @@ fn overflowing(key: &[u8], loser: &Outcome<'_>, winner: &Outcome<'_>, context: &
         winner: Some(conflict::side(winner)),
         compensated: false,
         expires_at: loser.completed.ms().saturating_add(context.policy.conflict_retention_ms),
+        void: false,
     }
 }

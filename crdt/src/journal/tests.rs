@@ -102,7 +102,7 @@ proptest! {
 /// S7: an unknown kind is refused with its number, never skipped.
 #[test]
 fn unknown_kinds_are_refused_by_number() {
-    for kind in (0..=u8::MAX).filter(|kind| !(KIND_ENTRY_OWN..=KIND_VOICE).contains(kind)) {
+    for kind in (0..=u8::MAX).filter(|kind| !(KIND_ENTRY_OWN..=KIND_CONFLICT_FLAGGED).contains(kind)) {
         assert_eq!(Record::decode(&[kind, 1, 2, 3]).err(), Some(MalformedRecord::Kind(kind)));
         assert_eq!(
             MalformedRecord::Kind(kind).to_string(),
@@ -126,6 +126,7 @@ fn only_entries_and_conflicts_travel() {
         (KIND_ENTRY_MERGED, Some(Origin::Merged)),
         (KIND_CONFLICT_OWN, Some(Origin::Own)),
         (KIND_CONFLICT_MERGED, Some(Origin::Merged)),
+        (KIND_CONFLICT_FLAGGED, Some(Origin::Own)),
         (KIND_CURSOR, None),
         (KIND_CEILING, None),
         (KIND_STOP, None),
@@ -135,6 +136,8 @@ fn only_entries_and_conflicts_travel() {
     for (kind, expected) in travels {
         assert_eq!(streamed(&[kind, 0]), expected, "kind {kind}");
     }
+    assert_eq!(streamed(&[KIND_CONFLICT_FLAGGED, 1 | 8]), Some(Origin::Merged));
+    assert_eq!(streamed(&[KIND_CONFLICT_FLAGGED]), Some(Origin::Own), "no flags: refused when it is decoded");
     assert_eq!(streamed(&[]), None);
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::meta::{note_newest, note_sides};
 use super::segment::Scan;
 use super::{Damage, Recovery};
-use crate::conflict::{Conflict, ConflictId};
+use crate::conflict::{ConflictId, take_state};
 use crate::hlc::Stamp;
 use crate::ids::RegionId;
 use crate::journal::{Origin, Record, Records};
@@ -88,10 +88,7 @@ impl Recovery {
         while let Some(state) = states.next() {
             let state = state.map_err(damage)?;
             if group.shard >= header.shards {
-                let (conflict, rest) = postcard::take_from_bytes::<Conflict>(state).map_err(|_| damage(0))?;
-                if !rest.is_empty() {
-                    return Err(damage(0));
-                }
+                let conflict = take_state(state).ok_or_else(|| damage(0))?;
                 let mut body = Vec::new();
                 Record::Conflict(Origin::Merged, conflict).encode(&mut body);
                 let newest = &mut loaded.newest;

@@ -10,10 +10,10 @@ use super::manifest::{Manifest, RunEntry};
 use super::run::{RunHeader, RunWriter, push_state};
 use super::{CLASSES, class_of};
 use crate::canary::{self, Bug};
-use crate::conflict::ConflictId;
+use crate::conflict::{ConflictId, write_state};
 use crate::hash::KeyHash;
 use crate::ids::{Incarnation, Lsn};
-use crate::journal::{EntryRecord, MalformedRecord, Record, SegmentHeader, postcard_onto};
+use crate::journal::{EntryRecord, MalformedRecord, Record, SegmentHeader};
 use crate::store::Store;
 use crate::store::state::unpack_state;
 
@@ -191,7 +191,7 @@ impl Writing {
         let mut bytes = Vec::new();
         let mut each = |conflict: &crate::conflict::Conflict| {
             bytes.clear();
-            postcard_onto(conflict, &mut bytes);
+            write_state(conflict, &mut bytes);
             push(&bytes, conflict.expires_at);
         };
         if self.checkpoint.everything {

@@ -164,7 +164,7 @@ impl Store {
         let listed = lock(&self.conflicts.listed);
         if listed.cells.contains_key(&shard) {
             let of_shard = |conflict: &&Conflict| self.shard_of_key(&conflict.id.key) == shard;
-            listed.losers.values().filter(of_shard).for_each(&mut take);
+            listed.all().filter(of_shard).for_each(&mut take);
         }
     }
 
@@ -218,7 +218,7 @@ impl Store {
         let listed = lock(&self.conflicts.listed);
         let Some(cells) = listed.cells.get(&shard) else { return Ok(parts) };
         let mut found: BTreeMap<Bucket, Sum> = BTreeMap::new();
-        for conflict in listed.losers.values().filter(|c| self.shard_of_key(&c.id.key) == shard) {
+        for conflict in listed.all().filter(|c| self.shard_of_key(&c.id.key) == shard) {
             let (bucket, _, digest) = self.digester.conflict(conflict);
             found.entry(bucket).or_default().add(digest);
         }

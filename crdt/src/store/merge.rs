@@ -173,9 +173,9 @@ impl Store {
                     return (false, Release::default());
                 }
                 if log_as.is_none() {
-                    return (self.join_conflict(conflict).is_some(), Release::default());
+                    return (self.merge_conflict(conflict, None).is_some(), Release::default());
                 }
-                match self.list_conflict(conflict, Origin::Merged) {
+                match self.merge_conflict(conflict, Some((Origin::Merged, Durable::Interval))) {
                     Some(lsn) => (true, Release { written: lsn, synced: 0 }),
                     None => (false, Release::default()),
                 }

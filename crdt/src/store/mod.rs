@@ -39,7 +39,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 pub use advance::version_key;
 use arena::{Arena, Slot};
-pub use conflicts::ConflictPage;
+pub use conflicts::{Compensated, ConflictCounts, ConflictPage, Fed, FeedAsk, FeedPage, FeedPosition};
 pub(crate) use digests::Named;
 pub use digests::{Item, Mismatch};
 pub use gate::Gate;
@@ -155,7 +155,7 @@ impl Store {
         let hasher = IdentityBuild::default();
         let index = DashMap::with_capacity_and_hasher_and_shard_amount(keys, hasher, config.shards);
         let sides = (0..config.shards).map(|_| Mutex::default()).collect();
-        Self {
+        let store = Self {
             index,
             sides,
             digester: Digester::new(&config.keys),
@@ -173,7 +173,9 @@ impl Store {
             ceiling_pending: Mutex::default(),
             grants_from_ms: 0,
             config,
-        }
+        };
+        store.count_conflicts_as(&store.policies());
+        store
     }
 
     /// After recovery, before anything else: the life that now begins.
@@ -181,6 +183,7 @@ impl Store {
         self.config.incarnation = incarnation;
         self.tail = Tail::new(next_lsn, self.config.ring_bytes_max, MarkTag::new(&self.config.keys));
         self.grants_from_ms = grants_from_ms;
+        self.number_arrivals();
         self.measure();
     }
 

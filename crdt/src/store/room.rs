@@ -99,6 +99,11 @@ impl RoomNeed {
         self.largest = self.largest.max(bytes);
     }
 
+    /// A double execution of `key`, which stands in it once.
+    pub(super) fn conflict(&mut self, key: &[u8]) {
+        self.record(key.len() as u64 + limits::LOG_RECORD_OVERHEAD_BYTES);
+    }
+
     /// One record of a peer's frame; it is logged about as it came, and a cursor for all of them.
     pub(super) fn merged(&mut self, body: &[u8]) {
         self.record((body.len() + MERGED_OVERHEAD_BYTES) as u64);

@@ -6,13 +6,12 @@ use std::sync::atomic::Ordering;
 use super::arena::Arena;
 use super::memory::{Rules, Used};
 use super::{Release, Side, Store, Ticket, Watch};
-use crate::conflict::{self, ConflictId};
 use crate::decide::{Context, Decision, Gathered, Proposal, Stand, decide, stands};
 use crate::entry::Entry;
 use crate::hash::KeyHash;
 use crate::ids::Lsn;
 use crate::issued;
-use crate::journal::{self, EntryRecord, Origin, Record};
+use crate::journal::{self, EntryRecord, Origin};
 use crate::limits;
 use crate::policy::{Durable, Level, Policy};
 use crate::request::{BadRequest, Reason, Reply, Request};
@@ -163,39 +162,6 @@ impl Store {
             has_voice: self.gate.has_voice(),
         }
     }
-
-    /// Lists, and logs unless the log is being read back, the losers of a union that were not listed yet;
-    /// the caller holds the shard.
-    pub(super) fn list_losers(
-        &self,
-        key: &[u8],
-        union: &Entry<'_>,
-        policy: &Policy,
-        logged: bool,
-    ) -> Vec<ConflictId> {
-        let mut listed = Vec::new();
-        for conflict in conflict::losers(key, union, policy.conflict_retention_ms) {
-            let id = conflict.id.clone();
-            let news = if logged {
-                self.list_conflict(conflict, Origin::Own).is_some()
-            } else {
-                self.join_conflict(conflict).is_some()
-            };
-            if news {
-                listed.push(id);
-            }
-        }
-        listed
-    }
-
-    pub(super) fn list_conflict(&self, conflict: conflict::Conflict, origin: Origin) -> Option<Lsn> {
-        let expires_at = conflict.expires_at;
-        let changed = self.join_conflict(conflict)?;
-        let mut body = Vec::new();
-        Record::Conflict(origin, changed).encode(&mut body);
-        let (kind, payload) = body.split_first()?;
-        Some(self.tail.append(*kind, payload, expires_at, Durable::Interval))
-    }
 }
 
 /// One request on its way through a shard.
@@ -276,7 +242,7 @@ impl Operation<'_, '_> {
         }
         emit(&reply);
         if let Some(loser) = loser
-            && let Some(lsn) = store.list_conflict(*loser, Origin::Own)
+            && let Some(lsn) = store.join_conflict(*loser, Some((Origin::Own, Durable::Interval)))
         {
             watch.seen.join(release(lsn, durable));
         }

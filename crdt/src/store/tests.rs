@@ -1,6 +1,7 @@
 //! The store as its drivers use it: claims, durability gates, parking, sweeping, merging.
 
 mod advance;
+mod conflicts;
 mod memory;
 
 use super::*;

@@ -119,23 +119,29 @@ fn of_outcome(outcome: &Outcome<'_>, values: bool) -> Value {
 
 /// What a conflict says.
 pub(super) fn of_conflict(conflict: &Conflict) -> Fields {
-    vec![
+    let mut fields = vec![
         ("key", Value::Bulk(conflict.id.key.clone())),
         ("loser", of_side(&conflict.loser)),
         ("winner", conflict.winner.as_ref().map_or(Value::Null, of_side)),
         ("compensated", Value::Bool(conflict.compensated)),
         ("listed_until", int(conflict.expires_at)),
-    ]
+    ];
+    // Only where it is so: most have never heard of a majority.
+    let said = [("voided", conflict.void), ("overtaken", conflict.is_overtaken())];
+    fields.extend(said.into_iter().filter(|(_, is)| *is).map(|(name, is)| (name, Value::Bool(is))));
+    fields
 }
 
 fn of_side(side: &Side) -> Value {
-    map(vec![
+    let mut fields = vec![
         ("claim", claim(side.claim)),
         ("completed", stamp(side.completed)),
         ("completed_at", int(side.completed.ms())),
         ("region", int(side.region.0.into())),
         ("digest", text(hex(&side.digest))),
-    ])
+    ];
+    fields.extend(side.majority.then_some(("majority", Value::Bool(true))));
+    map(fields)
 }
 
 /// A place in a region's log.

@@ -19,6 +19,8 @@ const CHUNK_BYTES: u64 = 1 << 20;
 /// The kinds of record that states are, see the format of runs.
 const KIND_ENTRY: u8 = 1;
 const KIND_CONFLICT: u8 = 4;
+/// Kind of a record that holds a conflict with flags.
+const KIND_CONFLICT_FLAGGED: u8 = 11;
 
 pub(super) fn dump(source: &Source<'_>, sink: &mut Sink<'_>) -> Result<Ended, DumpError> {
     let mut fields = vec![("file", text(source.path.display().to_string()))];
@@ -144,7 +146,13 @@ fn dump_states(
         state[0] = if is_conflicts { KIND_CONFLICT } else { KIND_ENTRY };
         reader.read_exact(&mut state[1..]).map_err(|error| source.io(error))?;
         done += 4 + len;
-        let record = Record::decode(&state).ok();
+        let mut body = state.as_slice();
+        if is_conflicts && state[1] == 0 {
+            // One with flags: the zero stands where the kind does in a record.
+            state[1] = KIND_CONFLICT_FLAGGED;
+            body = &state[1..];
+        }
+        let record = Record::decode(body).ok();
         let said = record.as_ref().and_then(|record| describe::record(record, source.selection.values));
         let (Some(record), Some(mut said)) = (record, said) else {
             damage(sink, at, "a state does not decode")?;

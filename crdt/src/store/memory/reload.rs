@@ -26,6 +26,7 @@ impl Store {
         } else if next.policies.quotas().next().is_some() {
             self.count(&next);
         }
+        self.count_conflicts_as(&next.policies);
         *rules = next;
     }
 

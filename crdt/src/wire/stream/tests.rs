@@ -175,9 +175,9 @@ fn whatever_is_packed_comes_back_byte_for_byte() {
 #[test]
 fn every_form_travels() {
     let id = ClaimId { stamp: Stamp::from_bits(T0), region: AUTHOR.region, incarnation: AUTHOR.incarnation };
-    let loser = Side { completed: id.stamp, region: id.region, claim: id, digest: [7; 16] };
+    let loser = Side { completed: id.stamp, region: id.region, claim: id, digest: [7; 16], majority: false };
     let of = ConflictId { key: b"k".to_vec(), loser: id, completed_at: id.region };
-    let conflict = Conflict { id: of, loser, winner: None, compensated: false, expires_at: 7 };
+    let conflict = Conflict { id: of, loser, winner: None, compensated: false, expires_at: 7, void: false };
     let attempt = || claim(T0);
     let taken_over = PackedAttempt { abandoned: 1, ..attempt() };
     let theirs = PackedAttempt { region: 2, ..attempt() };
