@@ -56,9 +56,8 @@ impl Driver {
         (ticket, notify)
     }
 
-    /// The ticket's connection waits no longer.
-    pub fn forget_ticket(&self, key: &[u8], ticket: Ticket) {
-        self.store.unpark(key, ticket);
+    /// The ticket's connection has ended, and waits for nothing.
+    pub fn forget_ticket(&self, ticket: Ticket) {
         self.lock().remove(&ticket);
     }
 

@@ -4,9 +4,11 @@
 
 use anyhow::Context as _;
 use crdt::request::Reply;
+use crdt::store::ConflictCounts;
 use metrics::{Counter, Gauge, counter, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 
 /// Statuses that are counted, in the order of [`ReplyCounts::count`].
 const STATUSES: [&str; 18] = [
@@ -30,6 +32,14 @@ const STATUSES: [&str; 18] = [
     "BEHIND",
 ];
 
+/// One namespace, `None` for those without a table, and its losers.
+pub type NamespaceConflicts = (Option<Vec<u8>>, ConflictCounts);
+
+/// Namespaces with a label of their own, so that a configuration of thousands does not make thousands of series.
+pub const NAMESPACE_LABELS_MAX: usize = 100;
+/// The label of all others; a namespace that has this name is one of them.
+const OTHER: &str = "other";
+
 /// All metrics of the daemon.
 pub struct Metrics {
     replies: [Counter; STATUSES.len()],
@@ -42,7 +52,9 @@ pub struct Metrics {
     /// Keys remembered.
     pub keys: Gauge,
     /// Losers listed.
-    pub conflicts: Gauge,
+    conflicts: Gauge,
+    /// As last seen, so that only what has changed is looked up.
+    conflicts_seen: Mutex<Vec<NamespaceConflicts>>,
     /// Bytes of log that files allocated ahead still take.
     pub log_room_bytes: Gauge,
     /// How often the disk was found full, and claims refused for it.
@@ -84,6 +96,7 @@ impl Metrics {
             connections_opened: counter!("onced_connections_opened_total"),
             keys: gauge!("onced_keys"),
             conflicts: gauge!("onced_conflicts"),
+            conflicts_seen: Mutex::default(),
             log_room_bytes: gauge!("onced_log_room_bytes"),
             disk_full: counter!("onced_disk_full_total"),
             reserve_exhausted: counter!("onced_log_reserve_exhausted_total"),
@@ -92,6 +105,38 @@ impl Metrics {
             reloads_refused: counter!("onced_reloads_total", "result" => "refused"),
             handle,
         })
+    }
+
+    /// Losers by namespace, as the store counts them: those of namespaces without a table, and of tables beyond
+    /// [`NAMESPACE_LABELS_MAX`], have one label together.
+    pub fn observe_conflicts(&self, counts: &[NamespaceConflicts]) {
+        let mut seen = self.conflicts_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if *seen == counts {
+            return;
+        }
+        let (mut all, mut others) = (0, ConflictCounts::default());
+        for (at, (namespace, counts)) in counts.iter().enumerate() {
+            all += counts.listed;
+            match namespace {
+                Some(name) if at < NAMESPACE_LABELS_MAX && name != OTHER.as_bytes() => {
+                    label(&String::from_utf8_lossy(name), counts)
+                }
+                _ => {
+                    others.listed += counts.listed;
+                    others.uncompensated += counts.uncompensated;
+                    others.detected += counts.detected;
+                    others.compensated += counts.compensated;
+                }
+            }
+        }
+        label(OTHER, &others);
+        // A namespace that has lost its table is counted among the others from now on.
+        for (name, _) in seen.iter().filter(|(name, _)| counts.iter().all(|(known, _)| known != name)) {
+            let name = name.as_deref().unwrap_or_default();
+            label(&String::from_utf8_lossy(name), &ConflictCounts::default());
+        }
+        self.conflicts.set(all as f64);
+        *seen = counts.to_vec();
     }
 
     /// Everything, as Prometheus reads it.
@@ -148,6 +193,16 @@ impl ReplyCounts {
             counter.increment(u64::from(std::mem::take(count)));
         }
     }
+}
+
+/// Sets the figures of one label. Looked up each time: they change when operations have run twice.
+fn label(namespace: &str, counts: &ConflictCounts) {
+    let namespace = namespace.to_owned();
+    gauge!("onced_conflicts_listed", "namespace" => namespace.clone()).set(counts.listed as f64);
+    gauge!("onced_conflicts_uncompensated", "namespace" => namespace.clone())
+        .set(counts.uncompensated as f64);
+    counter!("onced_conflicts_detected_total", "namespace" => namespace.clone()).absolute(counts.detected);
+    counter!("onced_conflicts_compensated_total", "namespace" => namespace).absolute(counts.compensated);
 }
 
 /// Binds `address` and serves what is recorded from a thread of its own: a scrape must not wait for the peers'

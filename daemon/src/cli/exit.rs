@@ -27,7 +27,7 @@ pub const SUPERSEDED: u8 = 15;
 pub const CONTESTED: u8 = 16;
 /// STALE.
 pub const STALE: u8 = 17;
-/// FREE.
+/// FREE; NOT_LISTED.
 pub const FREE: u8 = 18;
 /// BEHIND.
 pub const BEHIND: u8 = 19;
@@ -63,7 +63,7 @@ const fn exit(code: u8, name: &'static str, meaning: &'static str) -> Exit {
 
 /// Every exit code of the client commands, in order.
 pub const TABLE: [Exit; 18] = [
-    exit(OK, "GRANTED COMPLETED RENEWED RELEASED FORGOTTEN SETTLED ISSUED OK", "done as asked"),
+    exit(OK, "GRANTED COMPLETED RENEWED RELEASED FORGOTTEN SETTLED COMPENSATED ISSUED OK", "done as asked"),
     exit(IN_PROGRESS, "IN_PROGRESS HELD", "somebody runs the operation now; ask again later"),
     exit(REPLAY, "REPLAY", "done before; the outcome is in the answer, do not run it"),
     exit(MISMATCH, "MISMATCH", "the key stands for another payload; a caller's bug"),
@@ -72,7 +72,7 @@ pub const TABLE: [Exit; 18] = [
     exit(SUPERSEDED, "SUPERSEDED", "another claim won; stop, or compensate what was done"),
     exit(CONTESTED, "CONTESTED", "recorded, but another claim is live: both may have run"),
     exit(STALE, "STALE", "the token is not valid (any more) for this key"),
-    exit(FREE, "FREE", "nothing is known of the key"),
+    exit(FREE, "FREE NOT_LISTED", "nothing is known of the key, or of such a loser"),
     exit(BEHIND, "BEHIND", "the version to advance from is not known to be done here"),
     exit(UNAVAILABLE, "UNAVAILABLE", "cannot answer now and nothing was granted; retry later"),
     exit(UNREACHABLE, "unreachable", "no daemon at the socket, or no reply in time"),

@@ -25,3 +25,12 @@ pub const SHOWN_BYTES_MAX: usize = 512;
 
 /// Characters of one cell of a table.
 pub const CELL_CHARS_MAX: usize = 64;
+
+/// Losers that one request of `conflicts --follow` asks for.
+pub const FOLLOW_COUNT: usize = 100;
+
+/// How long the daemon lets such a request wait for one.
+pub const FOLLOW_WAIT: Duration = Duration::from_secs(30);
+
+/// How long it sleeps before it looks for a daemon that has gone.
+pub const FOLLOW_AGAIN: Duration = Duration::from_millis(200);

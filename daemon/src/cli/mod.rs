@@ -15,12 +15,14 @@ pub mod backup;
 pub mod check_config;
 pub mod claim;
 pub mod client;
+pub mod compensate;
 pub mod complete;
 pub mod config_init;
 pub mod conflicts;
 pub mod demo;
 pub mod digest;
 pub mod exit;
+mod follow;
 pub mod forget;
 pub mod get;
 pub mod inspect;
@@ -95,7 +97,9 @@ commands! {
     /// Say what became of an operation whose holder fell silent (admin)
     Resolve(resolve::ResolveArgs) => client::run,
     /// List operations that ran twice, or may be running twice now
-    Conflicts(conflicts::ConflictsArgs) => client::run,
+    Conflicts(conflicts::ConflictsArgs) => conflicts::run,
+    /// Mark a double execution as dealt with, in every region
+    Compensate(compensate::CompensateArgs) => client::run,
     /// Show this region's state
     Status(status::StatusArgs) => client::run,
     /// Show the links to other regions

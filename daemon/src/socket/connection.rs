@@ -61,8 +61,10 @@ pub async fn serve(stream: UnixStream, mut scope: Scope, caller: (u32, u32)) {
     let mut stop = Stop { waiting: pin!(scope.stopping()), came: false };
     // However it ends, there is nothing left to tell the client.
     let _ = connection.run(&mut stop).await;
-    let key = connection.parked.take().map(|parked| parked.key).unwrap_or_default();
-    shared.driver.forget_ticket(&key, ticket);
+    if let Some(parked) = connection.parked.take() {
+        parked.unpark(&shared, ticket);
+    }
+    shared.driver.forget_ticket(ticket);
 }
 
 /// The daemon's stop, waited for once a connection and not once a read.
@@ -81,10 +83,20 @@ impl Stop<'_> {
     }
 }
 
-/// The claim at the head of the input waits for its key.
+/// The command at the head of the input waits.
 struct Parked {
-    key: Vec<u8>,
+    /// For this key to change; `None`: for a loser to arrive.
+    key: Option<Vec<u8>>,
     until: Instant,
+}
+
+impl Parked {
+    fn unpark(&self, shared: &Shared, ticket: Ticket) {
+        match &self.key {
+            Some(key) => shared.driver.store.unpark(key, ticket),
+            None => shared.driver.store.unpark_feed(ticket),
+        }
+    }
 }
 
 struct Connection<'c> {
@@ -207,8 +219,11 @@ impl Connection<'_> {
             match done {
                 Done::Answered(answered) => release.join(answered),
                 Done::Parked { key, wait_ms } => {
-                    let until = || Instant::now() + Duration::from_millis(wait_ms);
-                    self.parked.get_or_insert_with(|| Parked { key, until: until() });
+                    park(&mut self.parked, Some(key), wait_ms);
+                    break Round::Park;
+                }
+                Done::Feeding(wait_ms) => {
+                    park(&mut self.parked, None, wait_ms);
                     break Round::Park;
                 }
                 Done::Asks { key, proposal, release: asked } => {
@@ -318,7 +333,7 @@ impl Connection<'_> {
             // Its wait is over: it runs once more, and is told that the daemon drains.
             () = stop.wait() => parked.until = Instant::now(),
         }
-        self.shared.driver.store.unpark(&parked.key, self.ticket);
+        parked.unpark(self.shared, self.ticket);
         Ok(())
     }
 
@@ -373,6 +388,12 @@ impl Connection<'_> {
             self.input = vec![0; READ_BYTES];
         }
     }
+}
+
+/// It waits from its first look on, however often it is woken.
+fn park(parked: &mut Option<Parked>, key: Option<Vec<u8>>, wait_ms: u64) {
+    let until = Instant::now() + Duration::from_millis(wait_ms);
+    parked.get_or_insert(Parked { key, until });
 }
 
 /// An inline command with quotes, given again as an array.

@@ -14,3 +14,5 @@ pub const DRAIN_MS_MAX: u64 = 5_000;
 pub const CLIENT_NAME_BYTES_MAX: usize = 128;
 /// A client that does not take its replies is cut off after this long, in milliseconds.
 pub const WRITE_STALL_MS_MAX: u64 = 30_000;
+/// A consumer of the feed that finds as many waiting as may is told to ask again after this long, in milliseconds.
+pub const FEED_CROWDED_RETRY_MS: u64 = 1_000;

@@ -8,6 +8,7 @@ mod connection;
 mod digest;
 pub mod limits;
 mod live;
+mod losers;
 mod native;
 mod reply;
 mod server;

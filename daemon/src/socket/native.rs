@@ -9,7 +9,7 @@ use super::args::{self, BadArgs, is};
 use super::live::Live;
 use super::server::Shared;
 use super::session::{Handled, Session};
-use super::{digest, reply, show};
+use super::{digest, losers, reply, show};
 use crate::config::{Grants, Role};
 use crate::metrics::ReplyCounts;
 use crate::resp::encode::Encoder;
@@ -26,6 +26,8 @@ pub enum Done {
         /// As asked, in milliseconds.
         wait_ms: u64,
     },
+    /// Parked until a loser arrives, for so long at most, in milliseconds.
+    Feeding(u64),
     /// Once the release is reached, a majority of the regions is to hold this; then the command runs again.
     Asks {
         /// The key.
@@ -201,7 +203,14 @@ impl Caller<'_> {
         }
         let everywhere = self.grants.everywhere();
         if is(command, b"CONFLICTS") {
-            return self.look(everywhere, out, |out| show::conflicts(shared, names, args, out));
+            return self.conflicts(args, out);
+        }
+        if is(command, b"COMPENSATE") {
+            let ask = losers::compensation(args)?;
+            if self.refused(Role::Claim, self.grants.role(ids::namespace(ask.key)), out) {
+                return Ok(Done::Answered(Release::default()));
+            }
+            return losers::compensate(shared, names, &ask, out).map(Done::Answered);
         }
         if is(command, b"STATUS") {
             return self.look(everywhere, out, |out| show::status(shared, live, args, out));
@@ -247,6 +256,17 @@ impl Caller<'_> {
             }
         }
         Ok(Done::Answered(Release::default()))
+    }
+
+    fn conflicts(&self, args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Done, BadArgs> {
+        let (shared, names) = (self.shared, &self.live.names);
+        let ask = losers::conflicts_ask(args, names)?;
+        // Of one namespace: for whoever may read that; else of all.
+        let held = ask.namespace().map_or_else(|| self.grants.everywhere(), |ns| self.grants.role(ns));
+        if self.refused(Role::Read, held, out) {
+            return Ok(Done::Answered(Release::default()));
+        }
+        Ok(losers::conflicts(shared, names, &ask, self.ticket, out))
     }
 
     fn look(

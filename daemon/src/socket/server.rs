@@ -83,7 +83,7 @@ impl Shared {
     pub fn observe(&self) {
         let store = &self.driver.store;
         self.metrics.keys.set(store.keys() as f64);
-        self.metrics.conflicts.set(store.conflict_count() as f64);
+        self.metrics.observe_conflicts(&store.conflict_counts());
         self.metrics.log_room_bytes.set(store.log_room().bytes.unwrap_or_default() as f64);
     }
 

@@ -1,11 +1,9 @@
-//! Commands that look at more than one key, or at the daemon itself: INSPECT, SCAN, CONFLICTS, STATUS, PEERS,
-//! RELOAD. They are answered in the connection's task, too: none of them is on the hot path.
+//! Commands that look at more than one key, or at the daemon itself: INSPECT, SCAN, STATUS, PEERS, RELOAD. They are answered in the connection's task, too: none of them is on the hot path.
 
-use crdt::conflict::ConflictId;
 use crdt::entry::Winner;
 use crdt::hash::KeyHash;
 use crdt::hlc::Stamp;
-use crdt::ids::{self, ClaimId, Incarnation, RegionId};
+use crdt::ids;
 use crdt::store::{Pressure, QuotaUse, Release};
 
 use super::args::{BadArgs, is, number, one_key, shown};
@@ -20,7 +18,6 @@ use crate::reload::Reloaded;
 use crate::resp::encode::Encoder;
 
 const SCAN: &str = "SCAN cursor [PREFIX p] [COUNT n]";
-const CONFLICTS: &str = "CONFLICTS [NAMESPACE ns] [CURSOR c] [COUNT n], or CONFLICTS CONTESTED";
 const COUNT_DEFAULT: usize = 100;
 
 /// `INSPECT key`: every attempt and outcome.
@@ -122,114 +119,6 @@ fn scan_cursor(text: &[u8]) -> Option<Option<(usize, KeyHash)>> {
     let digits = text.strip_prefix('1')?;
     let word = |at: usize| u32::from_str_radix(&digits[at..at + 8], 16).ok();
     Some(Some((word(0)? as usize, KeyHash([word(8)?, word(16)?, word(24)?]))))
-}
-
-/// `CONFLICTS …`
-pub fn conflicts(
-    shared: &Shared,
-    names: &RegionNames,
-    args: &[&[u8]],
-    out: &mut Encoder<'_>,
-) -> Result<Release, BadArgs> {
-    let store = &shared.driver.store;
-    // Taken after the look: all that it saw is durable once this is reached (INV-8).
-    let seen = || Release { written: store.tail().appended(), synced: store.tail().sync_wanted() };
-    if let [_, word] = args
-        && is(word, b"CONTESTED")
-    {
-        let keys = store.contested(crdt::limits::CONFLICTS_COUNT_MAX, wall_ms());
-        let release = seen();
-        out.map(3);
-        out.field_status("OK");
-        out.field_bulk("cursor", b"0");
-        out.field_array("conflicts", keys.len());
-        for key in &keys {
-            out.map(2);
-            out.field_bulk("key", key);
-            out.field_bulk("namespace", ids::namespace(key));
-        }
-        return Ok(release);
-    }
-    let (mut namespace, mut after, mut count) = (None, None, COUNT_DEFAULT);
-    let mut options = args.get(1..).unwrap_or_default();
-    while let [word, rest @ ..] = options {
-        let [value, rest @ ..] = rest else { return Err(BadArgs::Value("NAMESPACE, CURSOR or COUNT")) };
-        if is(word, b"NAMESPACE") {
-            namespace = Some(*value);
-        } else if is(word, b"CURSOR") {
-            after = conflict_cursor(value)
-                .ok_or(BadArgs::Value("CURSOR: start with 0, go on with the one answered"))?;
-        } else if is(word, b"COUNT") {
-            count = number("COUNT", value)? as usize;
-        } else {
-            return Err(BadArgs::Option { word: shown(word), command: "CONFLICTS", usage: CONFLICTS });
-        }
-        options = rest;
-    }
-    let page = store.conflicts(namespace, after.as_ref(), count);
-    let release = seen();
-    out.map(3);
-    out.field_status("OK");
-    let cursor = page.next.as_ref().map_or_else(|| "0".to_owned(), conflict_cursor_text);
-    out.field_bulk("cursor", cursor.as_bytes());
-    out.field_array("conflicts", page.conflicts.len());
-    page.conflicts.iter().for_each(|listed| conflict(listed, names, out));
-    Ok(release)
-}
-
-fn conflict(conflict: &crdt::conflict::Conflict, names: &RegionNames, out: &mut Encoder<'_>) {
-    let digest = |digest: [u8; 16]| format!("{:032x}", u128::from_be_bytes(digest));
-    out.map(11);
-    out.field_bulk("key", &conflict.id.key);
-    out.field_bulk("namespace", ids::namespace(&conflict.id.key));
-    reply::claim_id(out, "loser_claim", conflict.loser.claim);
-    names.field(out, "loser_region", conflict.loser.region);
-    out.field_uint("loser_completed_at", conflict.loser.completed.ms());
-    out.field_bulk("loser_digest", digest(conflict.loser.digest).as_bytes());
-    match &conflict.winner {
-        Some(winner) => {
-            reply::claim_id(out, "winner_claim", winner.claim);
-            names.field(out, "winner_region", winner.region);
-            out.field_uint("winner_completed_at", winner.completed.ms());
-            out.field_bulk("winner_digest", digest(winner.digest).as_bytes());
-        }
-        None => ["winner_claim", "winner_region", "winner_completed_at", "winner_digest"]
-            .into_iter()
-            .for_each(|name| out.field_null(name)),
-    }
-    out.field_bool("compensated", conflict.compensated);
-}
-
-/// The id in hex: stamp, region, incarnation, completing region, key.
-fn conflict_cursor_text(id: &ConflictId) -> String {
-    let mut text = format!(
-        "{:016x}{:04x}{:08x}{:04x}",
-        id.loser.stamp.bits(),
-        id.loser.region.0,
-        id.loser.incarnation.0,
-        id.completed_at.0
-    );
-    id.key.iter().for_each(|byte| text.push_str(&format!("{byte:02x}")));
-    text
-}
-
-fn conflict_cursor(text: &[u8]) -> Option<Option<ConflictId>> {
-    if text == b"0" {
-        return Some(None);
-    }
-    let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii() && text.len() >= 34)?;
-    let number = |at: usize, len: usize| u64::from_str_radix(&text[at..at + len], 16).ok();
-    let key = &text[32..];
-    let key = (0..key.len() / 2).map(|at| u8::from_str_radix(&key[2 * at..2 * at + 2], 16).ok());
-    Some(Some(ConflictId {
-        loser: ClaimId {
-            stamp: Stamp::from_bits(number(0, 16)?),
-            region: RegionId(number(16, 4)? as u16),
-            incarnation: Incarnation(number(20, 8)? as u32),
-        },
-        completed_at: RegionId(number(28, 4)? as u16),
-        key: key.collect::<Option<_>>()?,
-    }))
 }
 
 /// `STATUS [DIGEST]`; the digest walks the whole map, so it is made only when asked for.
