@@ -287,14 +287,15 @@ impl Store {
             let side = lock(side);
             free_bytes += side.arena.unused();
             tables_bytes += side.arena.tables() + side.watch.cells.bytes();
-            parked += side.watch.waiters.capacity();
+            parked += side.watch.waiters.len();
         }
         let memory = Memory {
             records_bytes: self.books.records.load(Relaxed),
             free_bytes,
             index_bytes,
             conflicts_bytes: self.conflicts.bytes(),
-            waiters_bytes: parked * size_of::<(KeyHash, Ticket)>(),
+            // Nodes of the tree are two thirds full.
+            waiters_bytes: parked * size_of::<(KeyHash, Ticket)>() * 3 / 2,
             log_bytes: self.tail.held_bytes(),
             tables_bytes,
             reserved_bytes,

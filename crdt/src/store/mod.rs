@@ -34,6 +34,7 @@ mod tail;
 mod tests;
 
 use dashmap::DashMap;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -94,7 +95,8 @@ struct Watch {
     /// The newest record of this shard's keys in the log, and the newest that is to be synced: what
     /// any reply that saw this shard waits for (S6).
     seen: Release,
-    waiters: Vec<(KeyHash, Ticket)>,
+    /// Ordered, because thousands may wait for one key, and each looks again now and then.
+    waiters: BTreeSet<(KeyHash, Ticket)>,
     /// Changed with every record, under the same lock (INV-13).
     cells: Cells,
     /// No key of this shard has parts that all die sooner; a sweep before that finds nothing. Unix milliseconds.
@@ -219,25 +221,19 @@ impl Store {
     pub fn unpark(&self, key: &[u8], ticket: Ticket) {
         let hash = self.config.keys.key_hash(key);
         let mut side = self.side(hash);
-        let waiters = &mut side.watch.waiters;
-        let before = waiters.len();
-        waiters.retain(|&(_, parked)| parked != ticket);
-        self.waiters.fetch_sub(before - waiters.len(), Ordering::Relaxed);
+        if side.watch.waiters.remove(&(hash, ticket)) {
+            self.waiters.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     fn wake(&self, watch: &mut Watch, hash: KeyHash) {
         if watch.waiters.is_empty() {
             return;
         }
-        let before = watch.waiters.len();
-        let mut woken = lock(&self.woken);
-        watch.waiters.retain(|&(parked, ticket)| {
-            if parked == hash {
-                woken.push(ticket);
-            }
-            parked != hash
-        });
-        let count = before - watch.waiters.len();
+        let mut of_key = watch.waiters.split_off(&(hash, Ticket::MIN));
+        watch.waiters.append(&mut of_key.split_off(&(hash, Ticket::MAX)));
+        let count = of_key.len();
+        lock(&self.woken).extend(of_key.into_iter().map(|(_, ticket)| ticket));
         self.waiters.fetch_sub(count, Ordering::Relaxed);
         self.woken_any.fetch_add(count, Ordering::AcqRel);
     }

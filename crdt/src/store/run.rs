@@ -314,8 +314,9 @@ impl Operation<'_, '_> {
     }
 
     fn park(&self, watch: &mut Watch) {
-        self.store.waiters.fetch_add(1, Ordering::Relaxed);
-        watch.waiters.extend(self.ticket.map(|ticket| (self.hash, ticket)));
+        if self.ticket.is_some_and(|ticket| watch.waiters.insert((self.hash, ticket))) {
+            self.store.waiters.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn durable(&self) -> Durable {

@@ -8,6 +8,7 @@ use super::*;
 use crate::entry::Winner;
 use crate::ids::Fingerprint;
 use crate::journal::Records;
+use crate::limits;
 use crate::policy::{Durable, Policy};
 use crate::request::{Claim, Reason, Reply, Request};
 use crate::token::Token;
@@ -356,4 +357,36 @@ fn every_key_is_swept_at_its_own_time_however_it_came() {
     }
     assert_eq!(gone, [101, 121, 151, 201, 301, 401], "by the bound between clocks behind their expiry");
     assert_eq!(store.keys(), 0);
+}
+
+/// Ten thousand waited for one key, each looked again twice a second, and for each the list of all of them was walked:
+/// the shard did nothing else. Whoever comes when as many wait as may is answered at once.
+#[test]
+fn a_herd_waits_within_its_bound_and_is_woken_together() {
+    let store = store(1);
+    let (_, token, _) = run(&store, claim(b"hot", b"holder"), T0);
+    let (_, other, _) = run(&store, claim(b"cold", b"holder"), T0);
+    let wait = |key: &'static [u8], ticket| {
+        let request = Request::Claim(Claim { key, claimant: b"w", wait_ms: 60_000, ..Claim::default() });
+        let mut status = "PARKED";
+        let ran =
+            store.run(&request, T0, Some(ticket), &mut Scratch::default(), |reply| status = reply.status());
+        assert_eq!(matches!(ran.expect("well-formed"), Ran::Parked), status == "PARKED");
+        status
+    };
+    let most = limits::WAITERS_MAX as Ticket;
+    assert_eq!(wait(b"cold", 0), "PARKED");
+    assert!((1..most).all(|ticket| wait(b"hot", ticket) == "PARKED"));
+    assert_eq!(wait(b"hot", most), "IN_PROGRESS", "answered at once");
+    for ticket in 1..most {
+        store.unpark(b"hot", ticket);
+        assert_eq!(wait(b"hot", ticket), "PARKED", "each looks again");
+    }
+    let memory = store.measure().waiters_bytes;
+    assert!(memory <= 64 * limits::WAITERS_MAX, "{memory} bytes for all of them");
+    let _ = run(&store, complete(b"hot", token.expect("granted"), b"done"), T0 + 1);
+    assert_eq!(store.take_woken(), (1..most).collect::<Vec<_>>(), "all of them, and nobody else");
+    assert_eq!(wait(b"cold", most), "PARKED", "there is room again");
+    let _ = run(&store, complete(b"cold", other.expect("granted"), b"done"), T0 + 2);
+    assert_eq!(store.take_woken(), [0, most]);
 }
