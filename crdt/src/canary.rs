@@ -85,6 +85,8 @@ pub enum Bug {
     ConflictFlagsNotSummed,
     /// A loser is marked as dealt with in memory only.
     CompensationNotLogged,
+    /// Whoever waits for a loser is not woken when one arrives.
+    FeedNotWoken,
     /// A feed goes on behind a position that another start of the daemon has given.
     FeedGoesOnBlindly,
     /// A loser is listed for as long as its key is remembered.
@@ -125,7 +127,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug, in the order in which they are listed to people.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 58] = [
         Self::TieBreakByArrival,
         Self::JoinForgetsOutcome,
         Self::TakeoverLooksOnlyAtWinner,
@@ -165,6 +167,7 @@ impl Bug {
         Self::OvertakingNotTold,
         Self::ConflictFlagsNotSummed,
         Self::CompensationNotLogged,
+        Self::FeedNotWoken,
         Self::FeedGoesOnBlindly,
         Self::ConflictDiesWithKey,
         Self::LostWakeUp,
@@ -227,6 +230,7 @@ impl Bug {
             Self::OvertakingNotTold => "overtaking-not-told",
             Self::ConflictFlagsNotSummed => "conflict-flags-not-summed",
             Self::CompensationNotLogged => "compensation-not-logged",
+            Self::FeedNotWoken => "feed-not-woken",
             Self::FeedGoesOnBlindly => "feed-goes-on-blindly",
             Self::ConflictDiesWithKey => "conflict-dies-with-its-key",
             Self::LostWakeUp => "lost-wake-up",

@@ -145,11 +145,17 @@ pub enum Goal {
     VersionsMixed,
     /// Links were cut one after the other and mended in another order.
     Swizzled,
+    /// A consumer that waited for a loser was woken by one.
+    ConsumerWoken,
+    /// A loser was acknowledged as dealt with.
+    Compensated,
+    /// A loser was not listed any more, because a majority held it.
+    Overtaken,
 }
 
 impl Goal {
     /// Every goal.
-    pub const ALL: [Self; 69] = [
+    pub const ALL: [Self; 72] = [
         Self::Granted,
         Self::GrantedAgain,
         Self::Takeover,
@@ -219,6 +225,9 @@ impl Goal {
         Self::Restored,
         Self::VersionsMixed,
         Self::Swizzled,
+        Self::ConsumerWoken,
+        Self::Compensated,
+        Self::Overtaken,
     ];
 
     /// Its name in reports.
@@ -293,6 +302,9 @@ impl Goal {
             Self::Restored => "backup-restored",
             Self::VersionsMixed => "versions-mixed",
             Self::Swizzled => "swizzled",
+            Self::ConsumerWoken => "consumer-woken",
+            Self::Compensated => "loser-compensated",
+            Self::Overtaken => "loser-overtaken",
         }
     }
 }

@@ -46,6 +46,8 @@ pub enum Stream {
     Levels = 40,
     /// Pauses, backups that are put back, swizzles, upgrades and drifting clocks: which of them a run has, and when.
     Events = 15,
+    /// What consumers of the losers do, and which regions have one.
+    Consumers = 41,
 }
 
 /// A stream of draws of its own.

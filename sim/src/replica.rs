@@ -9,6 +9,7 @@
 pub mod backup;
 pub mod carried;
 mod convert;
+pub mod losers;
 pub mod rot;
 mod said;
 pub mod start;

@@ -226,6 +226,13 @@ fn check_losers(
     let forgotten = ledger.model(key, |_| true).forgotten;
     for end in finals {
         for conflict in end.conflicts.iter().filter(|c| c.key == key) {
+            if let Some(text) = outranked(model, conflict) {
+                let story = [
+                    format!("CONFLICTS of r{} lists {} as a loser", end.region, listed_line(conflict)),
+                    text,
+                ];
+                return Err(violation("INV-5", clause::INV_5, key, ending, vec![end.region], story));
+            }
             if all.len() < 8 && !may_be_listed(&all, forgotten, conflict) {
                 let story = [
                     format!("CONFLICTS of r{} lists {} as a loser", end.region, conflict.loser),
@@ -248,6 +255,20 @@ fn losers(model: &View) -> Vec<&OutcomeFact> {
         void_late || beaten
     };
     model.outcomes.iter().filter(lost).collect()
+}
+
+/// What is listed lost to what outranks it: an outcome that a majority has come to hold is no loser any more (S3.2).
+fn outranked(model: &View, conflict: &ConflictFact) -> Option<String> {
+    let (stamp, region, claim) = conflict.winner?;
+    let mut of_loser =
+        model.outcomes.iter().filter(|o| o.claim == conflict.loser && o.region == conflict.region);
+    // Completed twice in one region, in two lives of its data: which of them is meant is not said.
+    let (Some(loser), None) = (of_loser.next(), of_loser.next()) else { return None };
+    let is_winner = |o: &&OutcomeFact| (o.stamp, o.region, o.claim) == (stamp, region, claim);
+    let winner = model.outcomes.iter().find(is_winner)?;
+    let void = loser.claim.stamp <= model.forgotten;
+    (loser.majority && !void && outranks(loser, winner))
+        .then(|| format!("but a majority holds it, and none holds {claim}, which completed in r{region}"))
 }
 
 fn may_be_listed(all: &[OutcomeFact], forgotten: u64, conflict: &ConflictFact) -> bool {

@@ -87,6 +87,9 @@ pub mod clause {
                           further ahead stalls its link, and our clock does not move.";
     /// Waiting duplicates.
     pub const S4_1: &str = "with `wait`, parks until it settles, is released or the wait ends";
+    /// Whoever puts double executions right.
+    pub const S4_8: &str = "COMPENSATE marks a loser as dealt with, and replicates. A blocking form feeds a compensating \
+                            service: at least once, resumes after restarts.";
     /// Starts of lives that lack data.
     pub const S6_LACK: &str =
         "A start after which synced data may be incomplete grants nothing before it has caught up.";

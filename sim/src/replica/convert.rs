@@ -4,7 +4,8 @@
 
 use crdt::conflict::Conflict;
 use crdt::entry::{Attempt, Entry, Outcome, Phase as RealPhase};
-use crdt::ids::ClaimId;
+use crdt::hlc::Stamp;
+use crdt::ids::{ClaimId, Incarnation, RegionId};
 use crdt::request::Reply;
 use crdt::store::Inspected;
 use crdt::token::Token;
@@ -16,6 +17,15 @@ use crate::oracle::laws::Lattice;
 
 fn name(id: ClaimId) -> ClaimName {
     ClaimName { stamp: id.stamp.bits(), region: id.region.0, incarnation: id.incarnation.0 }
+}
+
+/// Back again.
+pub(super) const fn claim_id(name: ClaimName) -> ClaimId {
+    ClaimId {
+        stamp: Stamp::from_bits(name.stamp),
+        region: RegionId(name.region),
+        incarnation: Incarnation(name.incarnation),
+    }
 }
 
 fn attempt(attempt: &Attempt<'_>) -> AttemptFact {

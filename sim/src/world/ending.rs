@@ -181,7 +181,8 @@ impl World {
             outside.for_each(|site| self.oracle.retired(site.region()));
             self.goals.reach(Goal::CoreAgreed);
         }
-        self.oracle.ended(&finals, at_us, now)
+        self.oracle.ended(&finals, at_us, now)?;
+        self.check_consumers(&finals)
     }
 
     /// INV-1 on entries of one key that arose in this run, in several regions and at several times.

@@ -57,6 +57,13 @@ pub(super) struct Crash {
     restored: bool,
 }
 
+impl Crash {
+    /// Whether a record is sure to have survived.
+    pub(super) const fn keeps(&self, lsn: Lsn) -> bool {
+        !self.wiped && lsn <= self.kept
+    }
+}
+
 impl World {
     /// A region dies, or its machine does while it is down. It starts again after `down_us`.
     pub(super) fn crash(&mut self, at: usize, down_us: u64, death: Death) {
@@ -284,6 +291,9 @@ impl World {
         site.replica = Some(started.replica);
         let crash = site.crash.take();
         site.watch.begin(now_us, site.step, first || crash.is_some_and(|crash| crash.wiped));
+        if let Some(crash) = crash {
+            self.consumers.crashed(at, crash);
+        }
         match crash {
             Some(Crash { restored: true, .. }) => self.oracle.restored(region),
             Some(Crash { wiped: true, .. }) => self.oracle.wiped(region),

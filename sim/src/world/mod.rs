@@ -13,6 +13,7 @@
 
 mod backups;
 mod clients;
+mod consumers;
 mod covering;
 mod ending;
 mod links;
@@ -57,30 +58,111 @@ use site::Site;
 /// Everything that can happen next. Sites carry their life's number: what was scheduled for a process
 /// that died since is void.
 enum Event {
-    Begin { job: usize },
-    Turn { job: usize },
-    Patience { job: usize, request: u64 },
-    Arrive { job: usize, request: u64, sent: Box<Sent> },
+    Begin {
+        job: usize,
+    },
+    Turn {
+        job: usize,
+    },
+    Patience {
+        job: usize,
+        request: u64,
+    },
+    Arrive {
+        job: usize,
+        request: u64,
+        sent: Box<Sent>,
+    },
     Look,
     Reply(Box<Told>),
-    Wake { site: usize, life: u64, ticket: u64, over: bool },
-    Write { site: usize, life: u64 },
-    Written { site: usize, life: u64, batch: Box<Batch> },
-    SyncTimer { site: usize, life: u64 },
-    Synced { site: usize, life: u64, marks: Vec<Mark>, lsn: Lsn },
-    DiskRead { site: usize, life: u64, request: ReadRequest },
-    Tick { site: usize, life: u64 },
-    Cover { site: usize, life: u64 },
-    Restart { site: usize, life: u64 },
-    Resume { site: usize, life: u64 },
-    Dial { a: usize, b: usize },
-    Up { site: usize, peer: usize, session: u64 },
-    Down { site: usize, peer: usize, session: u64 },
-    Idle { a: usize, b: usize, session: u64 },
-    Break { a: usize, b: usize, session: u64 },
-    Frame { from: usize, to: usize, session: u64, bytes: Vec<u8> },
-    Room { from: usize, to: usize },
-    Reload { site: usize },
+    Wake {
+        site: usize,
+        life: u64,
+        ticket: u64,
+        over: bool,
+    },
+    Write {
+        site: usize,
+        life: u64,
+    },
+    Written {
+        site: usize,
+        life: u64,
+        batch: Box<Batch>,
+    },
+    SyncTimer {
+        site: usize,
+        life: u64,
+    },
+    Synced {
+        site: usize,
+        life: u64,
+        marks: Vec<Mark>,
+        lsn: Lsn,
+    },
+    DiskRead {
+        site: usize,
+        life: u64,
+        request: ReadRequest,
+    },
+    Tick {
+        site: usize,
+        life: u64,
+    },
+    Cover {
+        site: usize,
+        life: u64,
+    },
+    Restart {
+        site: usize,
+        life: u64,
+    },
+    Resume {
+        site: usize,
+        life: u64,
+    },
+    Dial {
+        a: usize,
+        b: usize,
+    },
+    Up {
+        site: usize,
+        peer: usize,
+        session: u64,
+    },
+    Down {
+        site: usize,
+        peer: usize,
+        session: u64,
+    },
+    Idle {
+        a: usize,
+        b: usize,
+        session: u64,
+    },
+    Break {
+        a: usize,
+        b: usize,
+        session: u64,
+    },
+    Frame {
+        from: usize,
+        to: usize,
+        session: u64,
+        bytes: Vec<u8>,
+    },
+    Room {
+        from: usize,
+        to: usize,
+    },
+    Reload {
+        site: usize,
+    },
+    /// A consumer of the losers looks.
+    Consume {
+        site: usize,
+        turn: u64,
+    },
     Quic(quic::Timer),
     Fault(Fault),
 }
@@ -128,6 +210,7 @@ pub struct World {
     quic: quic::Quic,
     /// Copies of real entries by key, for the join laws.
     copies: BTreeMap<usize, Vec<crdt::store::Inspected>>,
+    consumers: consumers::Consumers,
     storm: bool,
     /// The schedule has no incidents.
     nothing_breaks: bool,
@@ -193,6 +276,7 @@ impl World {
             flapping: BTreeSet::new(),
             quic: quic::Quic::new(scenario.seed),
             copies: BTreeMap::new(),
+            consumers: consumers::Consumers::of(&scenario),
             storm: true,
             nothing_breaks: incidents.is_empty(),
             trace: Trace::new(keep_trace),
@@ -230,6 +314,7 @@ impl World {
                 self.heap.at(20_000, Event::Dial { a: site, b });
             }
         }
+        self.schedule_consumers();
         // One after the other: most of them lie far ahead.
         self.schedule_job(0);
     }
@@ -334,6 +419,7 @@ impl World {
             Event::Frame { from, to, session, bytes } => return self.frame(from, to, session, &bytes),
             Event::Room { from, to } => return self.room(from, to),
             Event::Quic(timer) => return self.timer(timer),
+            Event::Consume { site, turn } => return self.consume(site, turn),
             Event::Reload { site } => return self.take_up(site),
             Event::Fault(fault) => return self.fault(fault),
         }

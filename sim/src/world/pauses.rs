@@ -36,6 +36,7 @@ impl Event {
             | Self::Turn { .. }
             | Self::Patience { .. }
             | Self::Look
+            | Self::Consume { .. }
             | Self::Reply(_)
             | Self::Restart { .. }
             | Self::Resume { .. }

@@ -13,6 +13,7 @@ use crdt::store::Batch;
 
 use super::backups::Backup;
 use super::clients::{Asking, Parked};
+use super::consumers::FEED_TICKETS;
 use super::covering::{Covering, STEP_US};
 use super::lives::{Crash, Death};
 use super::log::{Log, UnderWay};
@@ -243,11 +244,19 @@ impl World {
         }
         let site = &mut self.sites[at];
         let Some(replica) = site.replica.as_mut() else { return Ok(()) };
+        let mut consumer_woken = false;
         for ticket in replica.take_woken() {
+            if ticket >= FEED_TICKETS {
+                consumer_woken = true;
+                continue;
+            }
             if let Some(parked) = site.parked.get_mut(&ticket) {
                 parked.woken = true;
             }
             self.heap.after(10, Event::Wake { site: at, life, ticket, over: false });
+        }
+        if consumer_woken {
+            self.wake_consumer(at);
         }
         while let Some(request) = self.sites[at].replica.as_mut().and_then(Replica::poll_read) {
             let delay_us = self.sites[at].delay_us(200);

@@ -13,7 +13,9 @@ use std::collections::BTreeSet;
 
 use super::World;
 use super::site::Site;
+use crate::goals::Goal;
 use crate::limits;
+use crate::oracle::agreement::ConflictFact;
 use crate::oracle::ask::{Answer, Decision};
 use crate::oracle::facts::{ClaimName, Key, Millis, Part, Phase, Region, View, stamp_ms};
 use crate::oracle::violation::{Violation, clause};
@@ -40,6 +42,8 @@ pub(super) struct Watch {
     touched_us: Option<u64>,
     /// Losers that it has listed.
     listed: BTreeSet<(Key, ClaimName, Region)>,
+    /// Of these, those that it has shown as dealt with.
+    compensated: BTreeSet<(Key, ClaimName, Region)>,
 }
 
 impl Watch {
@@ -50,6 +54,7 @@ impl Watch {
         (self.started_us, self.step) = (Some(now_us), step);
         (self.repaired, self.touched_us) = (0, None);
         self.listed.clear();
+        self.compensated.clear();
     }
 }
 
@@ -97,7 +102,18 @@ impl World {
         let Some(replica) = &site.replica else { return Ok(()) };
         let lines = replica.conflicts(&self.scenario.keys);
         let lists: BTreeSet<_> = lines.iter().map(|line| (line.key, line.loser, line.region)).collect();
-        if let Some((key, loser, region)) = site.watch.listed.difference(&lists).next() {
+        // A majority holds it by now: it is what duplicates are answered, and the other is the loser (S3.2).
+        let overtaken = |(key, loser, region): &(Key, ClaimName, Region)| {
+            self.oracle.ledger().of_key(*key).any(|accepted| {
+                matches!(&accepted.part, Part::Outcome(o) if o.majority && o.claim == *loser && o.region == *region)
+            })
+        };
+        let gone: Vec<_> = site.watch.listed.difference(&lists).copied().collect();
+        let (overtaken, lost): (Vec<_>, Vec<_>) = gone.into_iter().partition(overtaken);
+        if !overtaken.is_empty() {
+            self.goals.reach(Goal::Overtaken);
+        }
+        if let Some((key, loser, region)) = lost.first() {
             let story = [
                 format!("CONFLICTS of r{} listed {loser}, completed in r{region}", at + 1),
                 "it lists it no more".to_owned(),
@@ -105,7 +121,21 @@ impl World {
             let violation = self.violation("INV-5", clause::INV_5, &[at], story);
             return Err(Violation { key: Some(*key), ..violation });
         }
-        self.sites[at].watch.listed = lists;
+        let dealt: BTreeSet<_> = lines.iter().filter(|line| line.compensated).collect();
+        let undone = |line: &&ConflictFact| {
+            !line.compensated && site.watch.compensated.contains(&(line.key, line.loser, line.region))
+        };
+        if let Some(line) = lines.iter().find(undone) {
+            let story = [
+                format!("CONFLICTS of r{} showed {} as compensated", at + 1, line.loser),
+                "it shows it as not compensated".to_owned(),
+            ];
+            let violation = self.violation("S4.8", clause::S4_8, &[at], story);
+            return Err(Violation { key: Some(line.key), ..violation });
+        }
+        let compensated = dealt.into_iter().map(|line| (line.key, line.loser, line.region)).collect();
+        let watch = &mut self.sites[at].watch;
+        (watch.listed, watch.compensated) = (lists, compensated);
         Ok(())
     }
 
