@@ -120,7 +120,9 @@ fn help_has_examples_and_every_exit_code() {
     for line in exit::TABLE {
         assert!(help.contains(&format!("{:>2}  {}", line.code, line.name)), "{}", line.name);
     }
-    for client in ["claim", "complete", "renew", "release", "get", "inspect", "scan", "forget", "conflicts"] {
+    let clients =
+        ["claim", "complete", "renew", "release", "get", "inspect", "scan", "forget", "conflicts", "compensate"];
+    for client in clients {
         let mut command = command();
         let help = command.find_subcommand_mut(client).expect(client).render_long_help().to_string();
         assert!(
@@ -419,6 +421,21 @@ fn peers_are_a_table() {
     let row = text(&output).lines().nth(1).expect("a row");
     let cells: Vec<&str> = row.split_whitespace().collect();
     assert_eq!(cells, ["us", "linked", "-", "85", "ms", "-3", "ms", "-", "-", "-", "-", "-", "-", "-"]);
+}
+
+#[test]
+fn compensate_names_the_claim_and_says_what_else_to_do() {
+    let script: &'static [Script] = &[|encoder| {
+        encoder.map(3);
+        encoder.field_status("NOT_LISTED");
+        encoder.field_bulk("reason", b"wins");
+        encoder.field_bulk("advice", b"do not undo it");
+    }];
+    let words = &["pay:1", "018bcfe56800002a-3-1", "--region", "us", "--durable"];
+    let (output, asked) = ask::<compensate::CompensateArgs>(Proto::Resp3, script, words);
+    assert_eq!(asked, ["COMPENSATE pay:1 018bcfe56800002a-3-1 REGION us DURABLE"]);
+    assert_eq!(output.code, exit::FREE);
+    assert_eq!(text(&output), "NOT_LISTED  pay:1\n  reason  wins\n  do not undo it\n");
 }
 
 #[test]

@@ -162,7 +162,9 @@ impl World {
             let is = |end: &&Final| {
                 end.conflicts.iter().any(|c| (c.key, c.loser, c.region) == *loser && !c.compensated)
             };
-            let Some(end) = finals.iter().find(is).filter(|_| healed.has(*by)) else { continue };
+            // A region that was retired while it was down may have told nobody.
+            let lasts = healed.has(*by) && self.sites[*by].replica.is_some();
+            let Some(end) = finals.iter().find(is).filter(|_| lasts) else { continue };
             let story = [
                 format!("r{} acknowledged that {} of key {} is compensated", by + 1, loser.1, loser.0),
                 format!("r{} lists it as not compensated", end.region),
