@@ -111,8 +111,7 @@ impl Conflict {
     pub fn is_overtaken(&self) -> bool {
         // Without a majority it cannot be: what completes later was never the winner.
         let outranks = |winner: Side| winner.rank() > self.loser.rank();
-        let overtaken = self.loser.majority && !self.void && self.winner.is_some_and(outranks);
-        overtaken && !canary::planted(Bug::OvertakenStayListed)
+        self.loser.majority && !self.void && self.winner.is_some_and(outranks)
     }
 
     /// The greatest stamp in it (S2).

@@ -187,10 +187,7 @@ impl Digester {
         let mut bytes = Vec::new();
         crate::journal::postcard_onto(conflict, &mut bytes);
         // Only where there is one: what has none is summed up as it always was.
-        bytes.extend(
-            Some(conflict.flags())
-                .filter(|flags| *flags != 0 && !canary::planted(Bug::ConflictFlagsNotSummed)),
-        );
+        bytes.extend(Some(conflict.flags()).filter(|flags| *flags != 0));
         let second = conflict.newest_stamp().ms() / 1000;
         (Bucket(bucket.0 | CONFLICTS), second, self.hash(&bytes))
     }

@@ -120,8 +120,18 @@ fn help_has_examples_and_every_exit_code() {
     for line in exit::TABLE {
         assert!(help.contains(&format!("{:>2}  {}", line.code, line.name)), "{}", line.name);
     }
-    let clients =
-        ["claim", "complete", "renew", "release", "get", "inspect", "scan", "forget", "conflicts", "compensate"];
+    let clients = [
+        "claim",
+        "complete",
+        "renew",
+        "release",
+        "get",
+        "inspect",
+        "scan",
+        "forget",
+        "conflicts",
+        "compensate",
+    ];
     for client in clients {
         let mut command = command();
         let help = command.find_subcommand_mut(client).expect(client).render_long_help().to_string();
