@@ -150,6 +150,10 @@ impl World {
                 }
             }
         }
+        if matches!(consumer.pending, Some(Pending::Mark(_, true, _))) {
+            // An old part changes, which a comparison may meet on its way.
+            self.sites[at].watch.touched_us = Some(now_us);
+        }
         let turn = consumer.turn;
         self.heap.after(again_us, Event::Consume { site: at, turn });
         self.pump(at)
