@@ -39,7 +39,7 @@ pub(super) struct Watch {
     /// Records that comparisons had brought it by its last tick.
     repaired: u64,
     /// When it last changed a part that is old enough to be compared, virtual microseconds.
-    touched_us: Option<u64>,
+    pub(super) touched_us: Option<u64>,
     /// Losers that it has listed.
     listed: BTreeSet<(Key, ClaimName, Region)>,
     /// Of these, those that it has shown as dealt with.
