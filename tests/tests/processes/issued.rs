@@ -28,7 +28,7 @@ fn what_one_region_issues_every_region_accepts_and_nothing_else() {
     assert_eq!(status(&claim(US, &other)), "GRANTED");
     // It says itself when it was made: once older than retention, it never runs.
     let old = field(&cluster.call(EU, &[b"TOKEN", b"gift"]), "key");
-    tests::pause(std::time::Duration::from_millis(3_100));
+    tests::cluster::pause(std::time::Duration::from_millis(3_100));
     assert_eq!(status(&claim(EU, &old)), "EXPIRED");
     for wrong in [&b"a:b"[..], &[b'x'; 500]] {
         let Value::Error(text) = cluster.call(EU, &[b"TOKEN", wrong]) else { panic!("no namespace") };
