@@ -68,10 +68,18 @@ pub struct Carrier {
     filled: bool,
     /// When so many bytes will be acknowledged.
     acks: VecDeque<(u64, u64)>,
+    /// Their sum.
+    acks_bytes: u64,
     /// Bytes that passed and whose acknowledgement cannot.
     unsure: u64,
     /// From the first that has not arrived.
     queue: VecDeque<Piece>,
+    /// How many of these are unsent, and how many before the first of them are not, at least.
+    unsent: usize,
+    before: usize,
+    /// How many of these were swallowed, and their bytes.
+    holes: usize,
+    hole_bytes: u64,
     sent_us: u64,
     arrived_us: u64,
     probes: u32,
@@ -96,8 +104,13 @@ impl Carrier {
             threshold: u64::MAX,
             filled: false,
             acks: VecDeque::new(),
+            acks_bytes: 0,
             unsure: 0,
             queue: VecDeque::new(),
+            unsent: 0,
+            before: 0,
+            holes: 0,
+            hole_bytes: 0,
             sent_us: 0,
             arrived_us: 0,
             probes: 0,
@@ -112,6 +125,7 @@ impl Carrier {
         let mut left = frame.len() as u64;
         while left > most {
             self.queue.push_back(Piece { bytes: PACKET_BYTES, frame: None, state: State::Unsent });
+            self.unsent += 1;
             left -= most;
         }
         self.queue.push_back(Piece {
@@ -119,15 +133,28 @@ impl Carrier {
             frame: Some(frame),
             state: State::Unsent,
         });
+        self.unsent += 1;
     }
 
     /// How many bytes leave now; `None`: nothing is there, or the window is full.
     pub fn next(&mut self, now_us: u64) -> Option<u64> {
         self.acknowledge(now_us);
-        let unsent = self.queue.iter().find(|piece| matches!(piece.state, State::Unsent));
-        let full = self.beyond == 0 && self.flight() + PACKET_BYTES >= self.window;
-        self.filled = unsent.is_some() && full;
-        unsent.filter(|_| !self.filled).map(|piece| piece.bytes)
+        let waits = self.unsent > 0;
+        self.filled = waits && self.beyond == 0 && self.flight() + PACKET_BYTES >= self.window;
+        if self.filled || !waits {
+            return None;
+        }
+        self.first_unsent().map(|piece| piece.bytes)
+    }
+
+    /// The next to leave.
+    fn first_unsent(&mut self) -> Option<&mut Piece> {
+        if self.unsent == 0 {
+            return None;
+        }
+        let is_unsent = |piece: &Piece| matches!(piece.state, State::Unsent);
+        self.before += self.queue.iter().skip(self.before).position(is_unsent)?;
+        self.queue.get_mut(self.before)
     }
 
     /// They have left: they arrive after so long, or a cut or the weather has swallowed them. `back_us`: until their
@@ -135,42 +162,44 @@ impl Carrier {
     pub fn sent(&mut self, now_us: u64, arrives_us: Option<u64>, back_us: Option<u64>) -> bool {
         self.sent_us = now_us;
         self.beyond = self.beyond.saturating_sub(1);
-        let hole = self.has_hole();
-        let unsure = self.unsure > 0;
-        let Some(piece) = self.queue.iter_mut().find(|piece| matches!(piece.state, State::Unsent)) else {
+        let tells = self.holes > 0 || self.unsure > 0;
+        let Some(piece) = self.first_unsent() else { return false };
+        let bytes = piece.bytes;
+        piece.state =
+            arrives_us.map_or(State::Swallowed(now_us), |delay_us| State::Passed(now_us + delay_us));
+        self.unsent -= 1;
+        let Some(delay_us) = arrives_us else {
+            (self.holes, self.hole_bytes) = (self.holes + 1, self.hole_bytes + bytes);
             return false;
         };
-        match (arrives_us, back_us) {
-            (None, _) => piece.state = State::Swallowed(now_us),
-            (Some(delay_us), back_us) => {
-                piece.state = State::Passed(now_us + delay_us);
-                match back_us {
-                    Some(back_us) => {
-                        self.acks.push_back((now_us + delay_us + back_us, piece.bytes));
-                        return hole || unsure;
-                    }
-                    None => self.unsure += piece.bytes,
-                }
-            }
-        }
-        false
+        let Some(back_us) = back_us else {
+            self.unsure += bytes;
+            return false;
+        };
+        self.acks.push_back((now_us + delay_us + back_us, bytes));
+        self.acks_bytes += bytes;
+        tells
     }
 
-    /// The frames whose turn has come, and when each arrives.
-    pub fn take(&mut self) -> Vec<(u64, Vec<u8>)> {
-        let mut taken = Vec::new();
+    /// The next frame whose turn has come, and when it arrives.
+    pub fn take(&mut self) -> Option<(u64, Vec<u8>)> {
         while let Some(Piece { state: State::Passed(at_us), .. }) = self.queue.front() {
             self.arrived_us = self.arrived_us.max(*at_us);
-            let frame = self.queue.pop_front().and_then(|piece| piece.frame);
-            taken.extend(frame.map(|frame| (self.arrived_us, frame)));
+            self.before = self.before.saturating_sub(1);
+            if let Some(frame) = self.queue.pop_front().and_then(|piece| piece.frame) {
+                return Some((self.arrived_us, frame));
+            }
         }
-        taken
+        None
     }
 
     /// An acknowledgement has come of what was sent at `sent_us`: what was swallowed before is to be sent again;
     /// whether anything is.
     pub fn confirmed(&mut self, sent_us: u64) -> bool {
         (self.unsure, self.probes, self.probe_bytes) = (0, 0, 0);
+        if self.holes == 0 {
+            return false;
+        }
         let swallowed = |piece: &Piece| match piece.state {
             State::Swallowed(at_us) if at_us <= sent_us => Some(at_us),
             _ => None,
@@ -184,15 +213,19 @@ impl Carrier {
         } else {
             (reduced, reduced)
         };
+        self.before = 0;
         for piece in self.queue.iter_mut().filter(|piece| swallowed(piece).is_some()) {
             piece.state = State::Unsent;
+            self.unsent += 1;
+            self.holes -= 1;
+            self.hole_bytes -= piece.bytes;
         }
         true
     }
 
     /// When a probe is due, if something is missing.
     pub fn probe_due_us(&self) -> Option<u64> {
-        let missing = self.has_hole() || self.unsure > 0;
+        let missing = self.holes > 0 || self.unsure > 0;
         missing.then(|| self.sent_us + (self.probe_us << self.probes.min(DOUBLED_MAX)))
     }
 
@@ -201,7 +234,7 @@ impl Carrier {
     pub fn probed(&mut self, now_us: u64) -> bool {
         self.sent_us = now_us;
         self.probes = self.probes.saturating_add(1);
-        let waits = self.queue.iter().any(|piece| matches!(piece.state, State::Unsent));
+        let waits = self.unsent > 0;
         if waits {
             self.beyond = PROBES;
         } else {
@@ -220,20 +253,14 @@ impl Carrier {
         self.round_us
     }
 
-    fn has_hole(&self) -> bool {
-        self.queue.iter().any(|piece| matches!(piece.state, State::Swallowed(_)))
-    }
-
     /// Bytes that are not acknowledged.
-    fn flight(&self) -> u64 {
-        let swallowed = self.queue.iter().filter(|piece| matches!(piece.state, State::Swallowed(_)));
-        let swallowed: u64 = swallowed.map(|piece| piece.bytes).sum();
-        let acks: u64 = self.acks.iter().map(|(_, bytes)| bytes).sum();
-        swallowed + acks + self.unsure + self.probe_bytes
+    const fn flight(&self) -> u64 {
+        self.hole_bytes + self.acks_bytes + self.unsure + self.probe_bytes
     }
 
     fn acknowledge(&mut self, now_us: u64) {
         while let Some((_, bytes)) = self.acks.pop_front_if(|(at_us, _)| *at_us <= now_us) {
+            self.acks_bytes -= bytes;
             if !self.filled {
                 continue;
             }
@@ -264,6 +291,10 @@ mod tests {
         confirms
     }
 
+    fn taken(carrier: &mut Carrier) -> Vec<(u64, Vec<u8>)> {
+        std::iter::from_fn(|| carrier.take()).collect()
+    }
+
     fn frame(carrier: &mut Carrier, now_us: u64, open: bool) -> bool {
         carrier.push(vec![0; 100]);
         flush(carrier, now_us, open)
@@ -273,7 +304,7 @@ mod tests {
     fn frames_arrive_after_one_trip_while_nothing_is_cut() {
         let mut carrier = carrier();
         assert!(!frame(&mut carrier, 5, true));
-        assert_eq!(carrier.take(), [(5 + TRIP_US, vec![0; 100])]);
+        assert_eq!(taken(&mut carrier), [(5 + TRIP_US, vec![0; 100])]);
         assert_eq!(carrier.probe_due_us(), None);
     }
 
@@ -283,11 +314,11 @@ mod tests {
         frame(&mut carrier, 0, false);
         frame(&mut carrier, 100_000, false);
         assert!(frame(&mut carrier, 300_000, true), "its acknowledgement tells of the hole");
-        assert_eq!(carrier.take(), [], "a stream has no holes");
+        assert_eq!(taken(&mut carrier), [], "a stream has no holes");
         carrier.confirmed(300_000);
         let now_us = 300_000 + 2 * TRIP_US;
         flush(&mut carrier, now_us, true);
-        let arrived: Vec<u64> = carrier.take().into_iter().map(|(at_us, _)| at_us).collect();
+        let arrived: Vec<u64> = taken(&mut carrier).into_iter().map(|(at_us, _)| at_us).collect();
         assert_eq!(arrived, [now_us + TRIP_US; 3]);
     }
 
@@ -322,7 +353,7 @@ mod tests {
         let mut rounds = Vec::new();
         while rounds.iter().sum::<usize>() < 60 {
             flush(&mut carrier, now_us, true);
-            rounds.push(carrier.take().len());
+            rounds.push(taken(&mut carrier).len());
             let Some(room_us) = carrier.room_us() else { break };
             assert_eq!(room_us, now_us + 2 * TRIP_US);
             now_us = room_us;
@@ -341,7 +372,7 @@ mod tests {
             (now_us, rounds) = (room_us, rounds + 1);
             flush(&mut carrier, now_us, true);
         }
-        assert_eq!(carrier.take().len(), 1);
+        assert_eq!(taken(&mut carrier).len(), 1);
         assert!((4..=8).contains(&rounds), "{rounds}");
     }
 
@@ -350,10 +381,10 @@ mod tests {
         let mut carrier = carrier();
         carrier.push(vec![0; 100]);
         assert!(carrier.next(0).is_some() && !carrier.sent(0, Some(TRIP_US), None));
-        assert_eq!(carrier.take().len(), 1, "it arrives all the same");
+        assert_eq!(taken(&mut carrier).len(), 1, "it arrives all the same");
         assert!(carrier.probe_due_us().is_some());
         assert!(frame(&mut carrier, 500_000, true), "the next acknowledgement covers it");
         carrier.confirmed(500_000);
-        assert_eq!((carrier.take().len(), carrier.probe_due_us()), (1, None));
+        assert_eq!((taken(&mut carrier).len(), carrier.probe_due_us()), (1, None));
     }
 }

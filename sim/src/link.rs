@@ -57,6 +57,13 @@ impl Weather {
     }
 }
 
+impl Weather {
+    /// Its delay in the mean, without the long tail of [`Spread::Heavy`], microseconds.
+    pub const fn mean_us(&self) -> u64 {
+        self.delay_us + if let Spread::Even(us) = self.spread { us / 2 } else { 0 }
+    }
+}
+
 /// What becomes of one packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fate {

@@ -180,7 +180,21 @@ impl Network {
 
     /// The link's typical one-way delay, microseconds.
     pub fn typical_us(&self, from: usize, to: usize) -> u64 {
-        self.weather_of(from, to).delay_us
+        let at = self.at(from, to);
+        match self.own.get(at) {
+            Some(Some(own)) => own.delay_us,
+            _ => self.delays_us.get(at).copied().unwrap_or(self.weather.delay_us),
+        }
+    }
+
+    /// How long a packet takes on its way in the mean, as whoever sends it reckons, microseconds.
+    pub fn mean_us(&self, from: usize, to: usize) -> u64 {
+        let at = self.at(from, to);
+        if let Some(Some(own)) = self.own.get(at) {
+            return own.mean_us();
+        }
+        let delay_us = self.delays_us.get(at).copied().unwrap_or(self.weather.delay_us);
+        delay_us + self.weather.mean_us() - self.weather.delay_us
     }
 
     /// What a direction's packets meet.

@@ -274,7 +274,7 @@ impl World {
             greeted: vec![0; scenario.sites() * scenario.sites()],
             holes: BTreeSet::new(),
             flapping: BTreeSet::new(),
-            quic: quic::Quic::new(scenario.seed),
+            quic: quic::Quic::new(scenario.seed, scenario.sites()),
             copies: BTreeMap::new(),
             consumers: consumers::Consumers::of(&scenario),
             storm: true,

@@ -6,8 +6,6 @@
 //!
 //! Must never: decide what a frame means; lose one while its session lives.
 
-use std::collections::BTreeMap;
-
 use super::{Event, World};
 use crate::carrier::Carrier;
 use crate::goals::Goal;
@@ -81,29 +79,46 @@ impl Default for Dialling {
     }
 }
 
+/// What one direction has beside its packets.
+#[derive(Clone, Debug, Default)]
+struct Way {
+    carrier: Option<Carrier>,
+    /// When a packet last came, at its end.
+    heard_us: u64,
+    /// From when on what is sent carries acknowledgements again, and when that was sent of which none has told yet.
+    next_us: u64,
+    owed_us: Option<u64>,
+    /// Its beginning dials its end.
+    dialling: Dialling,
+}
+
 /// All of a run.
 pub(super) struct Quic {
     dice: Dice,
-    carriers: BTreeMap<(usize, usize), Carrier>,
-    dials: BTreeMap<(usize, usize), Dialling>,
-    /// At whom, from whom: when a packet last came.
-    heard_us: BTreeMap<(usize, usize), u64>,
-    /// By direction: from when on what is sent carries acknowledgements again, and when that was sent of which none has
-    /// told yet.
-    bundles: BTreeMap<(usize, usize), (u64, Option<u64>)>,
+    sites: usize,
+    /// By direction: looked up several times a packet.
+    ways: Vec<Way>,
 }
 
 impl Quic {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, sites: usize) -> Self {
         let dice = Dice::new(seed, Stream::Network, 1 << 32);
-        let (carriers, dials, heard_us) = Default::default();
-        Self { dice, carriers, dials, heard_us, bundles: BTreeMap::new() }
+        Self { dice, sites, ways: vec![Way::default(); sites * sites] }
+    }
+
+    fn way(&mut self, from: usize, to: usize) -> &mut Way {
+        &mut self.ways[from * self.sites + to]
+    }
+
+    const fn heard_us(&self, at: usize, from: usize) -> u64 {
+        self.ways.as_slice()[from * self.sites + at].heard_us
     }
 
     /// A packet comes.
     fn hear(&mut self, at: usize, from: usize, at_us: u64) {
-        self.heard_us.insert((at, from), at_us);
-        if let Some(dialling) = self.dials.get_mut(&(at, from)).filter(|dialling| dialling.beside != 0) {
+        self.way(from, at).heard_us = at_us;
+        let dialling = &mut self.way(at, from).dialling;
+        if dialling.beside != 0 {
             dialling.word_us = Some(dialling.word_us.map_or(at_us, |word_us| word_us.min(at_us)));
         }
     }
@@ -130,43 +145,42 @@ impl World {
 
     fn carrier(&mut self, from: usize, to: usize, session: u64) -> Option<&mut Carrier> {
         let lives = self.network.session(from, to) == Some(session);
-        self.quic.carriers.get_mut(&(from, to)).filter(|carrier| lives && carrier.session == session)
+        let carrier = self.quic.way(from, to).carrier.as_mut();
+        carrier.filter(|carrier| lives && carrier.session == session)
     }
 
     /// A frame of a session begins its way.
     pub(super) fn stream(&mut self, from: usize, to: usize, session: u64, bytes: Vec<u8>) {
-        if self.quic.carriers.get(&(from, to)).is_none_or(|carrier| carrier.session != session) {
+        if self.quic.way(from, to).carrier.as_ref().is_none_or(|carrier| carrier.session != session) {
             let round_us = self.round_us(from, to);
             let jitter_us = match self.network.weather_of(from, to).spread {
                 Spread::Heavy => self.network.typical_us(from, to),
                 Spread::Even(us) => us,
             };
-            self.quic.carriers.insert((from, to), Carrier::new(session, round_us, jitter_us));
+            self.quic.way(from, to).carrier = Some(Carrier::new(session, round_us, jitter_us));
         }
-        if let Some(carrier) = self.quic.carriers.get_mut(&(from, to)) {
+        if let Some(carrier) = &mut self.quic.way(from, to).carrier {
             carrier.push(bytes);
         }
         self.carry(from, to);
     }
 
     fn round_us(&self, a: usize, b: usize) -> u64 {
-        let mean_us = |from, to| {
-            let weather = self.network.weather_of(from, to);
-            weather.delay_us + if let Spread::Even(us) = weather.spread { us / 2 } else { 0 }
-        };
-        mean_us(a, b) + mean_us(b, a)
+        self.network.mean_us(a, b) + self.network.mean_us(b, a)
     }
 
     /// All that may leave does.
     fn carry(&mut self, from: usize, to: usize) {
         let now_us = self.now_us();
         let back_us = self.network.passes(to, from).then(|| self.network.typical_us(to, from));
-        let Some(mut carrier) = self.quic.carriers.remove(&(from, to)) else { return };
-        let session = carrier.session;
-        while let Some(bytes) = carrier.next(now_us) {
+        let Some(session) = self.quic.way(from, to).carrier.as_ref().map(|carrier| carrier.session) else {
+            return;
+        };
+        while let Some(bytes) = self.quic.way(from, to).carrier.as_mut().and_then(|c| c.next(now_us)) {
             let fate = self.network.send(from, to, bytes as usize, now_us);
             let arrives_us = self.note_fate(from, to, fate);
             self.bundle(from, to, session, arrives_us);
+            let Some(carrier) = &mut self.quic.way(from, to).carrier else { return };
             if carrier.sent(now_us, arrives_us, back_us) && !carrier.confirming {
                 carrier.confirming = true;
                 let there_us = arrives_us.unwrap_or_default() + back_us.unwrap_or_default();
@@ -174,10 +188,28 @@ impl World {
                 self.heap.after(there_us, Event::Quic(timer));
             }
         }
-        for (at_us, bytes) in carrier.take() {
+        self.deliver_what_passed(from, to);
+        let Some(carrier) = &mut self.quic.way(from, to).carrier else { return };
+        if let Some(at_us) = carrier.room_us().filter(|_| !std::mem::replace(&mut carrier.waiting, true)) {
+            self.heap.at(at_us.max(now_us + 1), Event::Quic(Timer::Room { from, to, session }));
+        }
+        let Some(carrier) = &mut self.quic.way(from, to).carrier else { return };
+        if let Some(at_us) = carrier.probe_due_us().filter(|_| !std::mem::replace(&mut carrier.probing, true))
+        {
+            self.heap.at(at_us.max(now_us + 1), Event::Quic(Timer::Probe { from, to, session }));
+        }
+    }
+
+    /// Frames with nothing missing before them arrive.
+    fn deliver_what_passed(&mut self, from: usize, to: usize) {
+        let (now_us, replay) = (self.now_us(), self.scenario.weather.replay);
+        let Some(session) = self.quic.way(from, to).carrier.as_ref().map(|carrier| carrier.session) else {
+            return;
+        };
+        while let Some((at_us, bytes)) = self.quic.way(from, to).carrier.as_mut().and_then(Carrier::take) {
             let delay_us = at_us.saturating_sub(now_us);
             self.story.sent(now_us, (from, to, session), &bytes, Fate::Arrives(delay_us, None));
-            if self.scenario.weather.replay > 0 {
+            if replay > 0 {
                 let stale = self.stale_frames.entry((from, to)).or_default();
                 if stale.len() < limits::REPLAY_FRAMES_MAX {
                     stale.push(bytes.clone());
@@ -185,14 +217,6 @@ impl World {
             }
             self.heap.after(delay_us, Event::Frame { from, to, session, bytes });
         }
-        if let Some(at_us) = carrier.room_us().filter(|_| !std::mem::replace(&mut carrier.waiting, true)) {
-            self.heap.at(at_us.max(now_us + 1), Event::Quic(Timer::Room { from, to, session }));
-        }
-        if let Some(at_us) = carrier.probe_due_us().filter(|_| !std::mem::replace(&mut carrier.probing, true))
-        {
-            self.heap.at(at_us.max(now_us + 1), Event::Quic(Timer::Probe { from, to, session }));
-        }
-        self.quic.carriers.insert((from, to), carrier);
     }
 
     /// When a packet arrives; and that both sides hear of each other.
@@ -206,8 +230,7 @@ impl World {
                 self.quic.hear(to, from, now_us + delay_us);
                 // It is acknowledged when it arrives.
                 let round_us = self.round_us(from, to);
-                self.quic.bundles.entry((to, from)).or_default().0 =
-                    now_us + delay_us + round_us + ACK_DELAY_US;
+                self.quic.way(to, from).next_us = now_us + delay_us + round_us + ACK_DELAY_US;
                 if self.network.passes(to, from) {
                     let back_us = self.network.typical_us(to, from);
                     self.quic.hear(from, to, now_us + delay_us + back_us);
@@ -241,7 +264,7 @@ impl World {
             // own, though it has sent nothing else since.
             let back_us = self.network.typical_us(to, from);
             let sent_us = self.now_us().saturating_sub(back_us);
-            self.quic.bundles.entry((from, to)).or_default().1 = Some(sent_us);
+            self.quic.way(from, to).owed_us = Some(sent_us);
         }
         self.carry(from, to);
     }
@@ -249,13 +272,13 @@ impl World {
     /// A packet leaves; it carries acknowledgements if none has been sent for as long as a round trip takes.
     fn bundle(&mut self, from: usize, to: usize, session: u64, arrives_us: Option<u64>) {
         let (now_us, round_us) = (self.now_us(), self.round_us(from, to));
-        let (next_us, owed_us) = self.quic.bundles.entry((from, to)).or_default();
-        if now_us < *next_us {
+        let way = self.quic.way(from, to);
+        if now_us < way.next_us {
             return;
         }
-        *next_us = now_us + round_us + ACK_DELAY_US;
-        let Some((sent_us, there_us)) = owed_us.zip(arrives_us) else { return };
-        *owed_us = None;
+        way.next_us = now_us + round_us + ACK_DELAY_US;
+        let Some((sent_us, there_us)) = way.owed_us.zip(arrives_us) else { return };
+        way.owed_us = None;
         let timer = Timer::Confirmed { from: to, to: from, session, sent_us };
         self.heap.after(there_us, Event::Quic(timer));
     }
@@ -300,7 +323,7 @@ impl World {
     }
 
     fn look_for_silence(&mut self, a: usize, b: usize, session: u64, after_us: u64) {
-        let heard_us = self.quic.heard_us.get(&(a, b)).copied().unwrap_or_default().min(self.now_us());
+        let heard_us = self.quic.heard_us(a, b).min(self.now_us());
         let from_us = heard_us.max(self.now_us().saturating_sub(limits::SILENT_LINK_US)) + after_us;
         // Looked at every so often, whenever that is.
         let look_us = self.quic.dice.below(limits::SILENT_LOOK_US);
@@ -308,19 +331,15 @@ impl World {
             .at(from_us + limits::SILENT_LINK_US + look_us, Event::Quic(Timer::Silent { a, b, session }));
     }
 
-    fn heard_us(&self, at: usize, from: usize) -> u64 {
-        self.quic.heard_us.get(&(at, from)).copied().unwrap_or_default()
-    }
-
     fn silent(&mut self, a: usize, b: usize, session: u64) {
         if self.network.session(a, b) != Some(session) {
             return;
         }
-        let dial = self.quic.dials.entry((a, b)).or_default();
+        let dial = &mut self.quic.way(a, b).dialling;
         if dial.beside == session {
             return;
         }
-        if self.now_us() >= self.heard_us(a, b) + limits::SILENT_LINK_US {
+        if self.now_us() >= self.quic.heard_us(a, b) + limits::SILENT_LINK_US {
             self.quic_dial(a, b, session);
         } else if !self.network.is_open(a, b) || self.stands_still(b) {
             self.look_for_silence(a, b, session, 0);
@@ -340,7 +359,7 @@ impl World {
             self.heap.after(limits::REDIAL_US_MAX, Event::Dial { a, b });
             return;
         }
-        let dial = self.quic.dials.entry((a, b)).or_default();
+        let dial = &mut self.quic.way(a, b).dialling;
         (dial.number, dial.began_us, dial.beside, dial.word_us) = (dial.number + 1, now_us, beside, None);
         let dial = dial.number;
         for after_us in limits::INITIALS_US {
@@ -351,7 +370,7 @@ impl World {
 
     fn dialling(&mut self, a: usize, b: usize, dial: u64) -> Option<&mut Dialling> {
         self.sites[a].replica.as_ref()?;
-        self.quic.dials.get_mut(&(a, b)).filter(|dialling| dialling.number == dial)
+        Some(&mut self.quic.way(a, b).dialling).filter(|dialling| dialling.number == dial)
     }
 
     fn initial(&mut self, a: usize, b: usize, dial: u64) {
@@ -412,7 +431,7 @@ impl World {
 
     /// The next dial, after a pause that grows.
     fn dial_after_pause(&mut self, a: usize, b: usize, after_us: u64) {
-        let dialling = self.quic.dials.entry((a, b)).or_default();
+        let dialling = &mut self.quic.way(a, b).dialling;
         dialling.number += 1;
         let pause_us = dialling.pause_us;
         dialling.pause_us = (2 * pause_us).min(limits::REDIAL_US_MAX);
@@ -423,7 +442,7 @@ impl World {
     /// A session has ended, of which whoever dials learns after so long.
     pub(super) fn quic_ended(&mut self, a: usize, b: usize, notice_us: u64) {
         let (a, b, now_us) = (a.min(b), a.max(b), self.now_us());
-        let dialling = self.quic.dials.entry((a, b)).or_default();
+        let dialling = &mut self.quic.way(a, b).dialling;
         dialling.beside = 0;
         if now_us > dialling.linked_us + limits::LINK_PROVED_US {
             dialling.pause_us = limits::REDIAL_US_MIN;
@@ -454,7 +473,7 @@ impl World {
         if self.network.session(a, b) != Some(session) || hears {
             return;
         }
-        let heard_us = self.heard_us(a, b).min(self.heard_us(b, a));
+        let heard_us = self.quic.heard_us(a, b).min(self.quic.heard_us(b, a));
         if self.now_us() >= heard_us + limits::QUIC_IDLE_US {
             self.break_session(a, b, session);
         } else {
