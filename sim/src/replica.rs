@@ -17,7 +17,9 @@ pub mod start;
 pub use convert::Real;
 pub use said::{Said, describe, record_bytes, said};
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crdt::decide::{Gathered, Proposal};
 use crdt::hash::ClusterKeys;
@@ -69,8 +71,36 @@ fn pace(scenario: &Scenario) -> ComparePace {
     }
 }
 
+/// Entries as they were when they were last looked at: unpacked anew only once their bytes have changed.
+#[derive(Default)]
+struct Seen {
+    nothing: Rc<View>,
+    /// By a few bits of the key; of the keys that share a place the last one stays.
+    places: Vec<(Vec<u8>, Rc<View>)>,
+}
+
+/// Places of [`Seen`].
+const SEEN_PLACES: usize = 64;
+
+impl Seen {
+    fn view(&mut self, key: &str, found: Option<&store::Inspected>) -> Rc<View> {
+        let Some(found) = found else { return Rc::clone(&self.nothing) };
+        if self.places.is_empty() {
+            self.places.resize(SEEN_PLACES, (Vec::new(), Rc::clone(&self.nothing)));
+        }
+        let place = key.bytes().fold(0, |sum: usize, byte| sum.wrapping_mul(31) + usize::from(byte));
+        let (record, view) = &mut self.places[place % SEEN_PLACES];
+        if record != found.record() {
+            found.record().clone_into(record);
+            *view = Rc::new(convert::view(&found.entry()));
+        }
+        Rc::clone(view)
+    }
+}
+
 /// One living region.
 pub struct Replica {
+    seen: RefCell<Seen>,
     store: Store,
     node: Node,
     scratch: Scratch,
@@ -196,7 +226,8 @@ impl Replica {
             pace: pace(scenario),
         };
         let node = Node::new(config, recovered.memory, &recovered.store, wall);
-        let replica = Self { store: recovered.store, node, scratch: Scratch::default(), peers };
+        let seen = RefCell::default();
+        let replica = Self { seen, store: recovered.store, node, scratch: Scratch::default(), peers };
         let (header, new_incarnation) = (recovered.header, recovered.new_incarnation);
         Ok(Started { replica, header, new_incarnation, manifest, closed, to_settle, leftovers, torn })
     }
@@ -243,8 +274,9 @@ impl Replica {
     }
 
     /// A key's entry as plain data.
-    pub fn view(&self, key: &str) -> View {
-        self.store.inspect(key.as_bytes()).map_or_else(View::default, |found| convert::view(&found.entry()))
+    pub fn view(&self, key: &str) -> Rc<View> {
+        let found = self.store.inspect(key.as_bytes());
+        self.seen.borrow_mut().view(key, found.as_ref())
     }
 
     /// Runs one request; with a ticket, a claim that waits may be parked. On a second look, with what came of the first.

@@ -23,6 +23,11 @@ impl<'a> EntryRecord<'a> {
         Self { key: Bytes(key), entry: Packed::of(entry) }
     }
 
+    /// The key of a record, which every form begins with.
+    pub(crate) fn key_of(bytes: &'a [u8]) -> Option<&'a [u8]> {
+        Reader(bytes).bytes().map(|key| key.0)
+    }
+
     /// Appends its bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut head = Head::default();
@@ -168,8 +173,18 @@ impl<'a> Reader<'a> {
         Some(byte)
     }
 
-    /// A number of so many bits in at most as many bytes as these need.
+    /// A number of so many bits, of which there are more than seven: mostly one byte.
+    #[inline]
     fn varint<const BITS: u32>(&mut self) -> Option<u64> {
+        if let [byte @ ..0x80, rest @ ..] = self.0 {
+            self.0 = rest;
+            return Some(u64::from(*byte));
+        }
+        self.long_varint::<BITS>()
+    }
+
+    /// The same in at most as many bytes as these bits need.
+    fn long_varint<const BITS: u32>(&mut self) -> Option<u64> {
         let mut value = 0u64;
         for (at, &byte) in self.0.iter().enumerate().take(BITS.div_ceil(7) as usize) {
             let shift = 7 * at as u32;

@@ -40,10 +40,12 @@ pub(super) fn sample(samples: &mut VecDeque<Sample>, ping_at_ms: u64, theirs_ms:
 /// Closes or opens the gate for `clock`.
 pub(super) fn judge(peers: &BTreeMap<RegionId, Peer>, store: &Store, wall_ms: u64) {
     let bound_ms = (store.config().max_drift_ms * 8 / 10) as i64;
-    let offsets = || peers.values().filter_map(|peer| offset_ms(&peer.samples, wall_ms));
-    // A ping that waited behind records says little: an offset is only sure beyond half of its round trip.
-    let ahead = offsets().filter(|(offset_ms, error_ms)| -offset_ms - error_ms > bound_ms).count();
-    let behind = offsets().filter(|(offset_ms, error_ms)| offset_ms - error_ms > bound_ms).count();
+    let (mut ahead, mut behind) = (0, 0);
+    for (offset_ms, error_ms) in peers.values().filter_map(|peer| offset_ms(&peer.samples, wall_ms)) {
+        // A ping that waited behind records says little: an offset is only sure beyond half of its round trip.
+        ahead += usize::from(-offset_ms - error_ms > bound_ms);
+        behind += usize::from(offset_ms - error_ms > bound_ms);
+    }
     store.gate.set(Reason::Clock, ahead.max(behind) * 2 > peers.len());
 }
 

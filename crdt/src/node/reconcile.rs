@@ -216,6 +216,12 @@ impl Comparing {
         });
     }
 
+    /// Something is left to be asked or answered, whether it may leave or not.
+    pub(super) fn has_work(&self) -> bool {
+        let todo = |asking: &Asking| asking.told && !asking.todo.is_empty();
+        !(self.answers.is_empty() && self.questions.is_empty()) || self.asking.as_ref().is_some_and(todo)
+    }
+
     /// The next frame of a comparison, if there is one and it may leave now.
     pub(super) fn next_frame(&mut self, store: &Store) -> Option<Vec<u8>> {
         if let Some(frame) = next_of(&mut self.answers, store) {

@@ -107,6 +107,9 @@ impl Rounds {
 
     /// Something may have changed for rounds that wait.
     pub(super) fn judge_waiting(&mut self, store: &Store, peers: usize, wall_ms: u64) {
+        if self.waiting.is_empty() {
+            return;
+        }
         for number in std::mem::take(&mut self.waiting) {
             self.judge(number, store, peers, wall_ms);
         }

@@ -45,6 +45,12 @@ pub(super) fn next_frame(
     pacing: &mut Pacing,
 ) -> Option<(LinkId, Vec<u8>)> {
     let id = peer.link_id()?;
+    // Asked after every event, for every peer: mostly there is nothing.
+    let link = peer.link.as_mut()?;
+    if !link.may_send(store) {
+        link.compared = false;
+        return None;
+    }
     release_acks(peer, store);
     let link = peer.link.as_mut()?;
     let mut left = None;
@@ -67,6 +73,16 @@ pub(super) fn next_frame(
     pacing.frame(frame.len(), left);
     peer.bytes_out += frame.len() as u64;
     Some((id, frame))
+}
+
+impl Link {
+    /// False: there is nothing that could leave, whatever is durable.
+    fn may_send(&self, store: &Store) -> bool {
+        let Self { control, acks, held, comparing, sending, .. } = self;
+        !(control.is_empty() && acks.is_empty() && held.is_empty())
+            || comparing.has_work()
+            || sending.as_ref().is_some_and(|sending| sending.has_work(store))
+    }
 }
 
 /// Acknowledges what has become durable; the last such cursor says it all.
@@ -93,13 +109,7 @@ fn next_records(config: &NodeConfig, sending: &mut Sending, store: &Store) -> Op
     if sending.under_way_bytes >= limits::PEER_WINDOW_BYTES_MAX {
         return None;
     }
-    // A frame without records only moves the cursor: sent when the peer waits to hear of our tip, and now
-    // and then so that it does not seem to lag behind records that do not travel.
-    let waits = |sending: &Sending| {
-        sending.announce || (sending.chain < sending.tip && sending.read >= sending.tip.lsn)
-    };
-    // Mostly nothing is left to be sent: asked after every event, for every peer.
-    if sending.left(store) == 0 && !waits(sending) {
+    if !sending.has_work(store) {
         return None;
     }
     let &StoreConfig { region, incarnation, .. } = store.config();
@@ -114,7 +124,7 @@ fn next_records(config: &NodeConfig, sending: &mut Sending, store: &Store) -> Op
             count += 1;
         }
     }
-    let waits = waits(sending);
+    let waits = sending.waits();
     sending.announce = false;
     if count == 0 && !waits {
         return None;
@@ -139,6 +149,17 @@ impl Sending {
             source: None,
             disk: None,
         }
+    }
+
+    /// A frame without records only moves the cursor: sent when the peer waits to hear of our tip, and now and then so that
+    /// it does not seem to lag behind records that do not travel.
+    fn waits(&self) -> bool {
+        self.announce || (self.chain < self.tip && self.read >= self.tip.lsn)
+    }
+
+    /// Something is left to be told, whether it may leave or not.
+    fn has_work(&self, store: &Store) -> bool {
+        self.behind || self.left(store) > 0 || self.waits()
     }
 
     /// Records that the peer is still to be told of.

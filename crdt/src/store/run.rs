@@ -352,7 +352,7 @@ pub(super) fn unpack(record: &[u8]) -> (&[u8], Entry<'_>) {
 
 /// A record's key.
 pub(super) fn key_of(record: &[u8]) -> &[u8] {
-    EntryRecord::take(record).expect("the map holds what pack() wrote").0.key.0
+    EntryRecord::key_of(record).expect("the map holds what pack() wrote")
 }
 
 /// A record's key and [`Entry::parts_die_at_ms`].

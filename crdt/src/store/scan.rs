@@ -44,6 +44,11 @@ pub struct Inspected {
 }
 
 impl Inspected {
+    /// Its bytes in the map, the key among them: the same again if nothing has changed.
+    pub fn record(&self) -> &[u8] {
+        &self.record
+    }
+
     /// The entry.
     pub fn entry(&self) -> Entry<'_> {
         unpack(&self.record).1

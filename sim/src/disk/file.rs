@@ -7,10 +7,9 @@
 //!
 //! Must never: lose a byte that a sync covered.
 
-use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 
-use super::sparse::Sparse;
+use super::sparse::{Content, Sparse};
 use super::{Loss, Wear};
 use crate::limits::SECTOR_BYTES;
 use crate::random::Dice;
@@ -47,8 +46,21 @@ pub(super) struct File {
 
 impl File {
     /// The first `end` bytes, or all if there are fewer.
-    pub(super) fn bytes(&self, end: usize) -> Cow<'_, [u8]> {
+    pub(super) fn bytes(&self, end: usize) -> Content<'_> {
         self.cache.bytes(end)
+    }
+
+    /// All of it, as a reader sees it.
+    pub(super) fn copy(&self) -> Sparse {
+        self.cache.clone()
+    }
+
+    /// Holds this copy and nothing else, synced.
+    pub(super) fn put_back(&mut self, content: &Sparse) {
+        self.cache.clone_from(content);
+        self.durable.clone_from(content);
+        self.pending.clear();
+        self.room = content.len();
     }
 
     pub(super) const fn len(&self) -> usize {

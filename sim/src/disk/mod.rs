@@ -18,11 +18,11 @@ mod sparse;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::random::Dice;
 use file::File;
+pub use sparse::{Content, Sparse as Copied};
 
 /// An open file. It stays the same under another name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -273,12 +273,12 @@ impl Disk {
     }
 
     /// What a reader of the file sees.
-    pub fn read(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+    pub fn read(&self, name: &str) -> Option<Content<'_>> {
         self.read_to(name, usize::MAX)
     }
 
     /// The same of its first `end` bytes, or of all if there are fewer: cheap where the rest was never written.
-    pub fn read_to(&self, name: &str, end: usize) -> Option<Cow<'_, [u8]>> {
+    pub fn read_to(&self, name: &str, end: usize) -> Option<Content<'_>> {
         Some(self.files.get(self.names.get(name)?)?.bytes(end))
     }
 
@@ -342,18 +342,17 @@ impl Disk {
     }
 
     /// All files as a reader sees them.
-    pub fn copy(&self) -> Vec<(String, Vec<u8>)> {
-        let bytes = |name: &String| self.read(name).unwrap_or_default().to_vec();
-        self.names.keys().map(|name| (name.clone(), bytes(name))).collect()
+    pub fn copy(&self) -> Vec<(String, Copied)> {
+        let content = |id| self.files.get(id).map_or_else(Copied::default, |file: &File| file.copy());
+        self.names.iter().map(|(name, id)| (name.clone(), content(id))).collect()
     }
 
     /// The disk is replaced by a new one with these files, synced.
-    pub fn put_back(&mut self, files: &[(String, Vec<u8>)]) -> Result<(), Fail> {
+    pub fn put_back(&mut self, files: &[(String, Copied)]) -> Result<(), Fail> {
         self.lose_everything();
-        for (name, bytes) in files {
+        for (name, content) in files {
             let file = self.create(name)?;
-            self.write_at(file, 0, bytes)?;
-            self.sync(file)?;
+            self.file(file).put_back(content);
         }
         self.sync_folder()
     }

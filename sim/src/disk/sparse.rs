@@ -3,16 +3,82 @@
 //! A log's files are allocated ahead, a megabyte each, and mostly hold some kilobytes. Filling and copying their zeros
 //! took a third of the time of a run with many starts.
 //!
-//! Must never: read otherwise than the same bytes written out.
+//! Must never: read otherwise than the same bytes written out; give a buffer back that is not zeros throughout.
 
-use std::borrow::Cow;
+use std::cell::RefCell;
+use std::ops::Deref;
+
+/// Buffers of zeros that a thread keeps for the next file to be read with its zeros.
+const ZEROS_MAX: usize = 8;
+
+thread_local! {
+    static ZEROS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// See the module's text.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sparse {
+pub struct Sparse {
     /// What was written; the rest up to `len` is zeros.
     stored: Vec<u8>,
     len: usize,
+}
+
+/// What was read of a file.
+#[derive(Debug)]
+pub enum Content<'f> {
+    /// All of it was written.
+    Stored(&'f [u8]),
+    /// With zeros behind it.
+    Padded(Padded),
+}
+
+/// A buffer that is zeros again, for the next, once it is not needed any more: that costs as much as was written, while
+/// memory fresh from the system costs as much as the file is long.
+#[derive(Debug)]
+pub struct Padded {
+    buffer: Vec<u8>,
+    written: usize,
+    len: usize,
+}
+
+impl Padded {
+    fn new(stored: &[u8], len: usize) -> Self {
+        let mut buffer = ZEROS.with_borrow_mut(Vec::pop).unwrap_or_default();
+        if buffer.len() < len {
+            buffer.resize(len, 0);
+        }
+        buffer[..stored.len()].copy_from_slice(stored);
+        Self { buffer, written: stored.len(), len }
+    }
+}
+
+impl Drop for Padded {
+    fn drop(&mut self) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer[..self.written].fill(0);
+        ZEROS.with_borrow_mut(|zeros| {
+            if zeros.len() < ZEROS_MAX {
+                zeros.push(buffer);
+            }
+        });
+    }
+}
+
+impl Default for Content<'_> {
+    fn default() -> Self {
+        Self::Stored(&[])
+    }
+}
+
+impl Deref for Content<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Stored(bytes) => bytes,
+            Self::Padded(padded) => &padded.buffer[..padded.len],
+        }
+    }
 }
 
 impl Sparse {
@@ -22,14 +88,12 @@ impl Sparse {
     }
 
     /// The first `end` bytes, or all if there are fewer.
-    pub(super) fn bytes(&self, end: usize) -> Cow<'_, [u8]> {
+    pub(super) fn bytes(&self, end: usize) -> Content<'_> {
         let end = end.min(self.len);
         if end <= self.stored.len() {
-            return Cow::Borrowed(&self.stored[..end]);
+            return Content::Stored(&self.stored[..end]);
         }
-        let mut bytes = vec![0; end];
-        bytes[..self.stored.len()].copy_from_slice(&self.stored);
-        Cow::Owned(bytes)
+        Content::Padded(Padded::new(&self.stored, end))
     }
 
     /// Cuts it, or lengthens it by zeros.
@@ -54,6 +118,12 @@ impl Sparse {
             self.stored.resize(self.stored.len().max(at + 1), 0);
             self.stored[at] ^= 1 << (bit % 8);
         }
+    }
+}
+
+impl From<Vec<u8>> for Sparse {
+    fn from(stored: Vec<u8>) -> Self {
+        Self { len: stored.len(), stored }
     }
 }
 

@@ -15,6 +15,8 @@
 //!
 //! Must never: take a region's word for who wins.
 
+use std::rc::Rc;
+
 use super::facts::{ClaimName, Key, Millis, OutcomeFact, Part, Region, View, stamp_ms};
 use super::ledger::{Accepted, Ledger};
 use super::sight::{covers, describe};
@@ -44,7 +46,7 @@ pub struct Final {
     /// Whose.
     pub region: Region,
     /// By key, in one order of parts.
-    pub views: Vec<View>,
+    pub views: Vec<Rc<View>>,
     /// As CONFLICTS lists them.
     pub conflicts: Vec<ConflictFact>,
     /// The region's own digest of its live state.

@@ -2,6 +2,8 @@
 //!
 //! Must never: import anything from `crdt`; the adapter fills these in.
 
+use std::rc::Rc;
+
 use super::facts::{ClaimName, Key, Lsn, Millis, Region, View};
 use super::violation::Violation;
 
@@ -201,9 +203,9 @@ pub struct Decision {
     /// The answer, decided and perhaps not yet told.
     pub answer: Answer,
     /// The entry as the decision found it.
-    pub before: View,
+    pub before: Rc<View>,
     /// The entry as the decision left it.
-    pub after: View,
+    pub after: Rc<View>,
     /// The end of the region's log before the decision.
     pub lsn_before: Lsn,
     /// And after it.

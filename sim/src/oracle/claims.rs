@@ -11,6 +11,8 @@
 //!
 //! Must never: look at anything but the decision's two views, its request and `now`.
 
+use std::rc::Rc;
+
 use super::ask::{Answer, Ask, Decision};
 use super::facts::{AttemptFact, ClaimName, Millis, Phase, View, stamp_ms};
 use super::violation::{Violation, clause};
@@ -78,13 +80,16 @@ pub fn check(decision: &Decision, rules: Rules) -> Result<(), Violation> {
 }
 
 /// What the region knew, with what it had asked a majority for and withdraws with this answer withdrawn (S5).
-fn with_withdrawn(decision: &Decision) -> View {
-    let mut view = decision.before.clone();
+fn with_withdrawn(decision: &Decision) -> Rc<View> {
+    let mut view = Rc::clone(&decision.before);
     let released = |claim| {
         decision.after.attempts.iter().any(|after| after.claim == claim && after.phase == Phase::Released)
     };
-    let withdrawn = view.attempts.iter_mut().filter(|a| a.phase == Phase::Asked && released(a.claim));
-    withdrawn.for_each(|attempt| attempt.phase = Phase::Released);
+    let withdrawn = |a: &AttemptFact| a.phase == Phase::Asked && released(a.claim);
+    if view.attempts.iter().any(withdrawn) {
+        let attempts = Rc::make_mut(&mut view).attempts.iter_mut();
+        attempts.filter(|a| withdrawn(a)).for_each(|attempt| attempt.phase = Phase::Released);
+    }
     view
 }
 

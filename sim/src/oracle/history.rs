@@ -12,6 +12,7 @@
 //! Must never: hold a request that was not answered against anybody; it may have been done or not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use super::agreement::Final;
 use super::ask::{Answer, Ask};
@@ -423,6 +424,7 @@ pub fn order_ties(finals: &mut [Final], said: &Said) {
             else {
                 continue;
             };
+            let view = Rc::make_mut(view);
             let tied =
                 view.outcomes.iter_mut().filter(|outcome| outcome.claim != *claim && outcome.stamp == won);
             tied.for_each(|outcome| outcome.stamp += 1);

@@ -29,6 +29,7 @@ pub mod writes;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use ask::{Answer, Decision};
 use claims::Rules;
@@ -170,7 +171,7 @@ impl Oracle {
         (from, to): (Region, Region),
         (lsn, written, appended): (Lsn, Option<Lsn>, Lsn),
         (at_us, now, trusted, from_now): (u64, Millis, bool, Millis),
-        mut view: impl FnMut(Key) -> View,
+        mut view: impl FnMut(Key) -> Rc<View>,
     ) -> Result<(), Violation> {
         let stream = (from, to, written.is_some());
         let skip = self.delivered.get(&stream).copied().unwrap_or(0);
@@ -190,7 +191,7 @@ impl Oracle {
                 }
                 continue;
             }
-            let mut all = held.clone();
+            let mut all = View::clone(&held);
             all.add(&accepted.part);
             let idle = |o: &facts::OutcomeFact| {
                 held.outcomes.len() >= 8 || !winner::counts(&all, o.claim, o.expires_at)

@@ -2,6 +2,8 @@
 //!
 //! Must never: take a region that does not answer for one that agrees.
 
+use std::rc::Rc;
+
 use std::time::Duration;
 
 use super::answer;
@@ -116,7 +118,7 @@ pub fn gather(
         let status = client.call(&[b"STATUS", b"DIGEST"]).map_err(gone)?;
         let digest = status.text("digest").and_then(|digits| u128::from_str_radix(digits, 16).ok());
         let digest = digest.ok_or_else(|| format!("{} has no digest", names[*at]))?;
-        finals.push(Final { region: number, views, conflicts, digest });
+        finals.push(Final { region: number, views: views.into_iter().map(Rc::new).collect(), conflicts, digest });
         said.push((number, answers));
     }
     order_ties(&mut finals, &said);

@@ -3,13 +3,11 @@
 //!
 //! Must never: read anything but the files it is given.
 
-use std::borrow::Cow;
-
 use crdt::journal::{SegmentHeader, synced_evidence};
 use crdt::recovery::{Damage, Loaded, Recovery, RecoveryConfig, Share};
 use crdt::snapshot::{Group, Manifest, RUN_HEADER_BYTES, RUN_TRAILER_BYTES, RunEntry, RunHeader, RunTable};
 
-use crate::disk::Disk;
+use crate::disk::{Content, Disk};
 use crate::oracle::facts::{Lsn, Millis};
 
 /// File name ending of segments.
@@ -54,7 +52,7 @@ pub struct Found {
 /// One run, opened.
 struct Run<'d> {
     name: String,
-    bytes: Cow<'d, [u8]>,
+    bytes: Content<'d>,
     header: RunHeader,
     table: RunTable,
 }
@@ -152,7 +150,7 @@ impl Found {
     }
 
     fn segments(&mut self, disk: &Disk) -> Result<(), Damage> {
-        let files: Vec<(&str, Cow<'_, [u8]>)> = disk
+        let files: Vec<(&str, Content<'_>)> = disk
             .list()
             .filter(|name| name.ends_with(SEGMENT))
             .filter_map(|name| Some((name, disk.read(name)?)))

@@ -384,7 +384,7 @@ impl Record {
         };
         self.by_request.insert(request, self.next_id());
         self.push(*at_us, Some(site), What::Answered(Box::new(answered)));
-        self.know(*at_us, site, key, after.clone());
+        self.know(*at_us, site, key, View::clone(after));
     }
 
     /// A key is granted: which claims of others ran that this region did not know of?

@@ -8,6 +8,7 @@
 
 use super::World;
 use super::lives::Death;
+use crate::disk::Copied;
 use crate::goals::Goal;
 use crate::limits;
 use crate::replica::backup::declare_over;
@@ -16,7 +17,7 @@ use crate::story::What;
 
 /// A copy of a region's files.
 pub(super) struct Backup {
-    files: Vec<(String, Vec<u8>)>,
+    files: Vec<(String, Copied)>,
 }
 
 impl World {
@@ -27,7 +28,7 @@ impl World {
         let mut files = site.disk.copy();
         let over = declare_over(site.disk.read(MANIFEST).as_deref(), at, replica.incarnation());
         files.retain(|(name, _)| name != MANIFEST);
-        files.push((MANIFEST.to_owned(), over));
+        files.push((MANIFEST.to_owned(), over.into()));
         let (region, written) = (site.region(), site.written);
         site.backup = Some(Backup { files });
         self.trace.event(self.now_us(), "backup", &[at as u64, written]);

@@ -3,6 +3,7 @@
 //!
 //! Must never: give up waiting because of a single look; agreement is looked for until the bound.
 
+use super::site::Site;
 use super::{Event, World};
 use crate::clock::Step;
 use crate::goals::Goal;
@@ -73,7 +74,8 @@ impl World {
     /// What each region holds of a key; `None` while it is down.
     pub(crate) fn holdings(&self, key: Key) -> Vec<Option<View>> {
         let key = &self.scenario.keys[key];
-        self.sites.iter().map(|site| Some(site.replica.as_ref()?.view(key))).collect()
+        let view = |site: &Site| Some(View::clone(&*site.replica.as_ref()?.view(key)));
+        self.sites.iter().map(view).collect()
     }
 
     /// What a key is by everything that was accepted anywhere and not undone by a crash since.

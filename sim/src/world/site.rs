@@ -7,6 +7,7 @@
 //! Must never: tell the replica that something is durable before it is.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crdt::node::{LogRead, ReadRequest};
 use crdt::store::Batch;
@@ -209,11 +210,11 @@ impl Site {
 
 impl World {
     /// Shows the oracle a region's entry, and gives it out.
-    pub(super) fn look(&mut self, at: usize, key: usize) -> Result<View, Violation> {
+    pub(super) fn look(&mut self, at: usize, key: usize) -> Result<Rc<View>, Violation> {
         let at_us = self.now_us();
         let site = &mut self.sites[at];
         let now = site.death_ms(at_us);
-        let Some(replica) = &site.replica else { return Ok(View::default()) };
+        let Some(replica) = &site.replica else { return Ok(Rc::default()) };
         let view = replica.view(&self.scenario.keys[key]);
         let (region, lsn) = (site.region(), replica.appended());
         let trusted = site.trusts_clock(at_us);
