@@ -25,8 +25,12 @@ pub const IDLE_TIMEOUT_US: u64 = 300_000;
 pub const RECONNECT_US: u64 = 60_000;
 /// Frames of ended sessions that are kept for replaying, a direction.
 pub const REPLAY_FRAMES_MAX: usize = 16;
-/// Every so many events the sums that a region keeps are compared with its map (INV-13).
-pub const DIGEST_EVERY: u64 = 64;
+/// Every so many events the sums that a region keeps are compared with its map (INV-13). They are kept by adding and taking
+/// away, so what is wrong once stays wrong until somebody looks.
+pub const DIGEST_EVERY: u64 = 128;
+/// Runs up to this long compare what is old enough every half second, or they would hardly compare at all; longer ones as
+/// seldom as daemons do, virtual microseconds.
+pub const COMPARES_OFTEN_US_MAX: u64 = 600_000_000;
 /// Copies of real entries kept for the join laws, a key.
 pub const COPIES_MAX: usize = 8;
 /// Every so many seeds a swarm runs a seed twice and compares the traces (INV-18), unless told otherwise.

@@ -26,7 +26,7 @@ impl Trace {
     pub fn event(&mut self, at_us: u64, what: &str, numbers: &[u64]) {
         self.lines += 1;
         self.fold(at_us);
-        what.bytes().for_each(|byte| self.fold(u64::from(byte)));
+        self.bytes(what.as_bytes());
         numbers.iter().for_each(|number| self.fold(*number));
         if let Some(text) = &mut self.text {
             let line = writeln!(text, "{:>12.6} {what} {numbers:?}", at_us as f64 / 1e6);

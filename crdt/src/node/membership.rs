@@ -140,17 +140,20 @@ impl Membership {
     pub(super) fn links_with(&self, own: RegionId, theirs: &Self) -> Result<(), MembershipError> {
         let named = || (self.to_string(), theirs.to_string());
         if self.epoch == theirs.epoch {
-            let (ours, theirs_named) = named();
-            let differ = MembershipError::Differ { ours, theirs: theirs_named };
-            return if self.regions == theirs.regions { Ok(()) } else { Err(differ) };
+            if self.regions == theirs.regions {
+                return Ok(());
+            }
+            let (ours, theirs) = named();
+            return Err(MembershipError::Differ { ours, theirs });
         }
-        let (ours, theirs_named) = named();
         let apart = self.epoch.abs_diff(theirs.epoch) > 1 || self.regions_apart(theirs) != 1;
         if apart && !canary::planted(Bug::LinksAnyMembership) {
-            return Err(MembershipError::Apart { ours, theirs: theirs_named });
+            let (ours, theirs) = named();
+            return Err(MembershipError::Apart { ours, theirs });
         }
         if theirs.epoch > self.epoch && !theirs.regions.contains(&own) {
-            return Err(MembershipError::Retired { ours, theirs: theirs_named });
+            let (ours, theirs) = named();
+            return Err(MembershipError::Retired { ours, theirs });
         }
         Ok(())
     }

@@ -372,6 +372,12 @@ impl Node {
         send::next_frame(&self.config, peer, store, &mut self.pacing)
     }
 
+    /// False: [`Node::poll_send`] has nothing for any peer.
+    pub fn may_send(&self, store: &Store) -> bool {
+        let may = |peer: &Peer| !peer.is_cut() && peer.link.as_ref().is_some_and(|link| link.may_send(store));
+        self.peers.values().any(may)
+    }
+
     /// The next part of the log to be read from disk.
     pub fn poll_read(&mut self) -> Option<ReadRequest> {
         self.peers.values_mut().find_map(Peer::wanted_read)

@@ -77,7 +77,7 @@ pub(super) fn next_frame(
 
 impl Link {
     /// False: there is nothing that could leave, whatever is durable.
-    fn may_send(&self, store: &Store) -> bool {
+    pub(super) fn may_send(&self, store: &Store) -> bool {
         let Self { control, acks, held, comparing, sending, .. } = self;
         !(control.is_empty() && acks.is_empty() && held.is_empty())
             || comparing.has_work()

@@ -389,10 +389,10 @@ fn chaos(checker: &mut Checker<'_>, raw: &RawFile, is_upgraded: bool) -> Menu {
         let text = "kinds: clock_drifts draws every clock, and [[clock]] says it; keep one of the two";
         checker.error(&at, text);
     }
-    if menu.rot && (loses || rots || wipes) || rots && loses {
+    if menu.rot && (rots || wipes) || rots && loses {
         checker.error(
             &at,
-            "kinds: rot takes what must not be gone elsewhere too: none beside another rot, a wipe or a restore",
+            "kinds: rot takes what must not be gone elsewhere too: none beside an event that rots, wipes or restores",
         );
     }
     menu

@@ -15,9 +15,13 @@ use crate::faults::{self, Incident};
 use crate::habits::{Demand, Habits};
 use crate::link::{Rate, Spread, Weather};
 use crate::pattern::Group;
+use crate::random::{Dice, Stream};
 use crate::scenario::{self, Menu, Namespace, OwnClock, OwnLink, Scenario};
 use crate::schedule::Schedule;
 use crate::workload;
+
+/// Entity of [`Stream::Events`] that says whether a seed's disks rot or are lost.
+const ROT_OR_LOSS: u64 = (6 << 32) | 1;
 
 /// See the module's text.
 #[derive(Clone, Debug)]
@@ -158,6 +162,19 @@ impl Plan {
         all.into_iter().map(|(_, job)| job).collect()
     }
 
+    /// What `rot` leaves must be somewhere else whole: where wipes or restores are asked for too, a seed has the one or the
+    /// others.
+    fn menu(&self, seed: u64) -> Menu {
+        let mut menu = self.chaos;
+        if menu.rot && (menu.disk_loss || menu.restores) {
+            let rots = Dice::new(seed, Stream::Events, ROT_OR_LOSS).chance(500);
+            menu.rot = rots;
+            menu.disk_loss &= !rots;
+            menu.restores &= !rots;
+        }
+        menu
+    }
+
     fn clocks(&self, seed: u64) -> Vec<OwnClock> {
         if self.chaos.drifts {
             return scenario::drifting(seed, self.regions.len());
@@ -184,7 +201,7 @@ impl Plan {
             clients: self.services,
             storm_us: self.duration_us.draw(seed),
             max_drift_ms: self.max_drift_ms.draw(seed),
-            menu: Menu { rough, ..self.chaos },
+            menu: Menu { rough, ..self.menu(seed) },
             healed_us: self.healed_us.map_or(weather.delay_us, |healed_us| healed_us.draw(seed)),
             weather,
             ring_bytes: self.disk.ring_bytes.draw(seed) as usize,

@@ -117,6 +117,25 @@ fn every_scenario_that_ships_is_right_passes_and_can_be_written() {
     }
 }
 
+/// A bit that rots where the only other copy was lost is a loss that nobody promises to survive; the standard seed has both
+/// kinds all the same.
+#[test]
+fn a_seed_has_rot_or_losses_of_disks_and_never_both() {
+    let plan = read("[chaos]\nkinds = [\"rot\", \"wipes\", \"restores\"]");
+    let (mut rotten, mut lost) = (0, 0);
+    for seed in 0..200 {
+        let schedule = plan.schedule(seed);
+        let faults: Vec<Fault> =
+            schedule.incidents.iter().flat_map(|one| one.faults.iter().map(|(_, fault)| *fault)).collect();
+        let has = |wanted: fn(&Fault) -> bool| faults.iter().any(wanted);
+        let losses = [has(|f| matches!(f, Fault::DiskLoss(..))), has(|f| matches!(f, Fault::Restore(..)))];
+        let rots = has(|f| matches!(f, Fault::Rot(..)));
+        assert_eq!(losses, [!rots, !rots], "seed {seed}");
+        (rotten, lost) = (rotten + usize::from(rots), lost + usize::from(!rots));
+    }
+    assert!(rotten > 50 && lost > 50, "{rotten} and {lost}");
+}
+
 #[test]
 fn the_time_line_becomes_faults() {
     let plan = read(

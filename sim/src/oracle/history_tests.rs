@@ -1,5 +1,7 @@
 //! Histories that must pass, and each with one answer changed so that it must not.
 
+use std::rc::Rc;
+
 use super::super::agreement::{self, ConflictFact, Ending};
 use super::super::ask::TokenFact;
 use super::*;
@@ -70,7 +72,7 @@ fn twice() -> (History, Vec<Final>) {
     };
     let end = |region| Final {
         region,
-        views: vec![view.clone().sorted()],
+        views: vec![view.clone().sorted().into()],
         conflicts: vec![loser.clone()],
         digest: 1,
     };
@@ -97,7 +99,8 @@ fn a_key_that_ran_twice_and_is_listed_passes() {
 fn what_the_end_lacks_is_caught() {
     let (history, finals) = twice();
     let mut lost = finals.clone();
-    lost.iter_mut().for_each(|end| end.views[0].outcomes.retain(|outcome| outcome.region == 1));
+    lost.iter_mut()
+        .for_each(|end| Rc::make_mut(&mut end.views[0]).outcomes.retain(|outcome| outcome.region == 1));
     assert_eq!(caught(&history, &lost), "INV-7");
     let mut unlisted = finals.clone();
     unlisted.iter_mut().for_each(|end| end.conflicts.clear());
@@ -106,7 +109,9 @@ fn what_the_end_lacks_is_caught() {
     apart[1].digest = 2;
     assert_eq!(caught(&history, &apart), "INV-2");
     let mut invented = finals;
-    invented.iter_mut().for_each(|end| end.views[0].outcomes.push(outcome(name(1_000, 2), 1_070)));
+    invented
+        .iter_mut()
+        .for_each(|end| Rc::make_mut(&mut end.views[0]).outcomes.push(outcome(name(1_000, 2), 1_070)));
     assert_eq!(caught(&history, &invented), "INV-3");
 }
 
@@ -117,7 +122,7 @@ fn a_lost_answer_explains_what_was_done_and_what_was_not() {
     assert_eq!(judge(&history, &finals), Ok(()), "done, and nobody was told");
     let mut undone = finals;
     for end in &mut undone {
-        end.views[0].outcomes.retain(|outcome| outcome.region == 1);
+        Rc::make_mut(&mut end.views[0]).outcomes.retain(|outcome| outcome.region == 1);
         end.conflicts.clear();
     }
     assert_eq!(judge(&history, &undone), Ok(()), "not done");
@@ -127,7 +132,7 @@ fn a_lost_answer_explains_what_was_done_and_what_was_not() {
 fn what_a_wiped_region_was_told_may_be_gone() {
     let (mut history, mut finals) = twice();
     for end in &mut finals {
-        end.views[0].outcomes.retain(|outcome| outcome.region == 1);
+        Rc::make_mut(&mut end.views[0]).outcomes.retain(|outcome| outcome.region == 1);
         end.conflicts.clear();
     }
     history.wiped.push((2, 1_100_000));
@@ -212,7 +217,7 @@ fn what_a_region_says_must_be_what_it_holds() {
     assert_eq!(check_said(&finals, &said(other), 0).map_err(|v| v.invariant), Err("INV-3"));
     // Of one millisecond: only the region knows which was first.
     for end in &mut finals {
-        end.views[0].outcomes.iter_mut().for_each(|outcome| outcome.stamp = 1_050 << 16);
+        Rc::make_mut(&mut end.views[0]).outcomes.iter_mut().for_each(|outcome| outcome.stamp = 1_050 << 16);
     }
     order_ties(&mut finals, &said(other));
     assert_eq!(check_said(&finals, &said(other), 0), Ok(()));
@@ -238,7 +243,7 @@ fn what_a_majority_was_asked_for_and_did_not_get_is_no_invention() {
         claimant: b"a".to_vec(),
         expires_at: 61_000,
     };
-    let views = vec![View { attempts: vec![withdrawn], ..View::default() }];
+    let views = vec![View { attempts: vec![withdrawn], ..View::default() }.into()];
     let finals = [Final { region: 2, views, conflicts: Vec::new(), digest: 0 }];
     let mut told = history(vec![spoken(2, 1_000_000, ask(), Some(Answer::InProgress))]);
     let explained = |history: &History| accepted(history, &finals).of_key(0).count();

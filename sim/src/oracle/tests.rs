@@ -95,8 +95,8 @@ impl Tale {
             trusted: true,
             ask,
             answer,
-            before: sides[0].clone(),
-            after: sides[1].clone(),
+            before: sides[0].clone().into(),
+            after: sides[1].clone().into(),
             lsn_before,
             lsn_after: self.lsn,
             durable: false,
@@ -166,7 +166,7 @@ fn an_honest_life_passes() {
     tale.decide(1, 40, complete, Answer::Completed, [&held, &settled]).expect("completed");
     let replay = Answer::Replay { bytes: b"ok".to_vec(), claim: a.claim };
     tale.decide(1, 50, claim_ask(b"bob", FP), replay, [&settled, &settled]).expect("replayed");
-    let end = |region| Final { region, views: vec![settled.clone()], conflicts: vec![], digest: 1 };
+    let end = |region| Final { region, views: vec![settled.clone().into()], conflicts: vec![], digest: 1 };
     tale.oracle.ended(&[end(1), end(2)], 60_000, T0 + 60).expect("agreement");
 }
 
@@ -280,8 +280,8 @@ fn an_answer_that_leaves_early_is_inv_8() {
         trusted: true,
         ask: claim_ask(b"alice", FP),
         answer: granted(&a),
-        before: View::default(),
-        after: view([a], []),
+        before: View::default().into(),
+        after: view([a], []).into(),
         lsn_before: 4,
         lsn_after: 5,
         durable: true,
@@ -299,7 +299,10 @@ fn an_acknowledged_record_that_is_not_held_is_inv_5() {
     let a = attempt(0, 1, 1000);
     tale.grant(&a).expect("free");
     let ack = |tale: &mut Tale, held: View| {
-        broken(tale.oracle.acknowledged((1, 2), (1, Some(7), 7), (1, T0 + 1, true, T0 + 1), |_| held.clone()))
+        broken(
+            tale.oracle
+                .acknowledged((1, 2), (1, Some(7), 7), (1, T0 + 1, true, T0 + 1), |_| held.clone().into()),
+        )
     };
     assert_eq!(ack(&mut tale, View::default()), "INV-5");
     assert_eq!(ack(&mut tale, view([a], [])), "nothing");
@@ -351,7 +354,8 @@ fn a_double_execution_must_be_listed_once_and_alike() {
     let judge = |lists: [Vec<ConflictFact>; 2]| {
         let (tale, both, _) = double_execution();
         let [one, two] = lists;
-        let end = |region, conflicts| Final { region, views: vec![both.clone()], conflicts, digest: 9 };
+        let end =
+            |region, conflicts| Final { region, views: vec![both.clone().into()], conflicts, digest: 9 };
         broken(tale.oracle.ended(&[end(1, one), end(2, two)], 0, T0 + 100))
     };
     let (_, _, [a, b]) = double_execution();
@@ -374,7 +378,7 @@ fn regions_that_disagree_or_lost_something_are_flagged() {
         let [one, two] = views;
         let end = |region, view: View, digest| Final {
             region,
-            views: vec![view],
+            views: vec![view.into()],
             conflicts: vec![line.clone()],
             digest,
         };

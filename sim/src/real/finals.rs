@@ -118,7 +118,12 @@ pub fn gather(
         let status = client.call(&[b"STATUS", b"DIGEST"]).map_err(gone)?;
         let digest = status.text("digest").and_then(|digits| u128::from_str_radix(digits, 16).ok());
         let digest = digest.ok_or_else(|| format!("{} has no digest", names[*at]))?;
-        finals.push(Final { region: number, views: views.into_iter().map(Rc::new).collect(), conflicts, digest });
+        finals.push(Final {
+            region: number,
+            views: views.into_iter().map(Rc::new).collect(),
+            conflicts,
+            digest,
+        });
         said.push((number, answers));
     }
     order_ties(&mut finals, &said);

@@ -12,7 +12,7 @@ use crate::network::Fate;
 use crate::oracle::facts::Lsn;
 use crate::oracle::violation::{Violation, clause};
 use crate::pattern::Pattern;
-use crate::replica::{Said, describe, region_index, said};
+use crate::replica::{Replica, Said, describe, region_index, said};
 use crate::story::What;
 
 impl World {
@@ -159,6 +159,10 @@ impl World {
     /// Everything that a region has to say to its peers now.
     pub(super) fn send_frames(&mut self, at: usize) -> Result<(), Violation> {
         let now_us = self.now_us();
+        // Asked after every event: mostly there is nothing.
+        if !self.sites[at].replica.as_ref().is_some_and(Replica::may_send) {
+            return Ok(());
+        }
         for peer in 0..self.scenario.sites() {
             if self.sites[at].links[peer] == 0 {
                 continue;

@@ -393,7 +393,10 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
-        let Some(event) = self.waits(event) else { return Ok(()) };
+        if let Some(at) = event.process().filter(|at| self.stands_still(*at)) {
+            self.put_off(at, event);
+            return Ok(());
+        }
         match event {
             Event::Begin { job } => self.begin(job),
             Event::Turn { job } => self.turn(job),

@@ -14,7 +14,7 @@ use crate::story::What;
 
 impl Event {
     /// The region whose process it needs.
-    fn process(&self) -> Option<usize> {
+    pub(super) fn process(&self) -> Option<usize> {
         match self {
             Self::Arrive { sent, .. } => Some(sent.region),
             Self::Wake { site, .. }
@@ -81,11 +81,9 @@ impl World {
     }
 
     /// What needs a process that stands still waits for it, in order.
-    pub(super) fn waits(&mut self, event: Event) -> Option<Event> {
-        let Some(at) = event.process().filter(|at| self.stands_still(*at)) else { return Some(event) };
+    pub(super) fn put_off(&mut self, at: usize, event: Event) {
         let until_us = self.sites[at].paused_until_us;
         self.heap.at(until_us, event);
-        None
     }
 
     /// The last pause of a region is over.

@@ -53,6 +53,7 @@ proptest! {
         prop_assert_eq!(&read(&bytes).expect("its own encoding"), &entry);
         // What a sweep reads of it without unpacking it.
         let (record, _) = EntryRecord::take(&bytes).expect("its own encoding");
+        assert_eq!(EntryRecord::key_of(&bytes), Some(record.key.0), "the short way to the key");
         prop_assert!(record.entry.parts_die_at_ms().is_none_or(|ms| ms == entry.parts_die_at_ms()));
     }
 

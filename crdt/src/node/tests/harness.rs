@@ -391,7 +391,9 @@ impl Cluster {
                         let read = replica.read(request.from);
                         replica.node.handle_read(request, read);
                     }
+                    let may_send = replica.node.may_send(&replica.store);
                     let Some((link, frame)) = replica.node.poll_send(&replica.store, peer) else { break };
+                    assert!(may_send, "whoever asks that first would never have sent it");
                     assert_eq!(Some(&link), self.links.get(&(from, to)));
                     self.check_leaving(from, to, &frame);
                     self.pipes.entry((from, to)).or_default().push_back(frame);
