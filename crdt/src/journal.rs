@@ -252,7 +252,8 @@ pub fn synced_evidence(bytes: &[u8], tag: Option<MarkTag>) -> Lsn {
     const MARK_BYTES_MAX: u32 = 19;
     let ours = |found: MarkTag| tag.is_none_or(|tag| tag == found);
     let mut newest = 0;
-    for at in 0..bytes.len().saturating_sub(RECORD_HEADER_BYTES) {
+    // A kind is no zero: none stands in the rest of a segment.
+    for at in 0..torn_len(bytes).saturating_sub(RECORD_HEADER_BYTES) {
         let kind = bytes[at + RECORD_HEADER_BYTES];
         if (kind != KIND_SYNCED && kind != KIND_STOP) || !(1..=MARK_BYTES_MAX).contains(&u32_at(bytes, at)) {
             continue;
@@ -264,6 +265,15 @@ pub fn synced_evidence(bytes: &[u8], tag: Option<MarkTag>) -> Lsn {
         };
     }
     newest
+}
+
+/// Bytes up to the last one that is not zero.
+pub(crate) fn torn_len(bytes: &[u8]) -> usize {
+    // Mostly the rest of a segment, which is zeros throughout: by pieces that are looked at without a branch a byte.
+    let is_zero = |piece: &&[u8]| piece.iter().fold(0, |seen, byte| seen | byte) == 0;
+    let zeros: usize = bytes.rchunks(256).take_while(is_zero).map(<[u8]>::len).sum();
+    let rest = &bytes[..bytes.len() - zeros];
+    rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
 }
 
 /// Appends one framed record of no key.

@@ -8,7 +8,8 @@ use super::{Damage, Recovery};
 use crate::canary::{self, Bug};
 use crate::ids::Lsn;
 use crate::journal::{
-    End, HEADER_BYTES, RECORD_HEADER_BYTES, Record, Records, SegmentHeader, is_kind, synced_evidence, u32_at,
+    End, HEADER_BYTES, RECORD_HEADER_BYTES, Record, Records, SegmentHeader, is_kind, synced_evidence,
+    torn_len, u32_at,
 };
 use crate::limits;
 
@@ -270,7 +271,9 @@ fn end_of(len: u32) -> Option<usize> {
 pub fn next_whole(bytes: &[u8]) -> Option<usize> {
     // The bound on a body keeps this from summing up megabytes at every offset of random bytes.
     let plausible = |at: usize| bytes[at + 3] == 0 && bytes[at..at + 3] != [0, 0, 0];
-    (1..bytes.len().saturating_sub(RECORD_HEADER_BYTES)).find(|at| plausible(*at) && whole_at(bytes, *at))
+    // None begins in zeros, which are mostly the rest of a segment.
+    let end = bytes.len().saturating_sub(RECORD_HEADER_BYTES).min(torn_len(bytes));
+    (1..end).find(|at| plausible(*at) && whole_at(bytes, *at))
 }
 
 fn whole_at(bytes: &[u8], at: usize) -> bool {
@@ -279,13 +282,4 @@ fn whole_at(bytes: &[u8], at: usize) -> bool {
     }
     let mut records = Records::new(&bytes[at..]);
     records.next_body().is_ok_and(|body| Record::decode(body).is_ok())
-}
-
-/// Bytes up to the last one that is not zero.
-fn torn_len(bytes: &[u8]) -> usize {
-    // Mostly the rest of a segment, which is zeros throughout: by pieces that are looked at without a branch a byte.
-    let is_zero = |piece: &&[u8]| piece.iter().fold(0, |seen, byte| seen | byte) == 0;
-    let zeros: usize = bytes.rchunks(256).take_while(is_zero).map(<[u8]>::len).sum();
-    let rest = &bytes[..bytes.len() - zeros];
-    rest.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
 }
