@@ -117,11 +117,19 @@ pub enum Bug {
     MajorityTakesOverUnknown,
     /// An operation is resolved while its holder may be at work.
     ResolvesRunningLease,
+    /// A claim at `home` is granted here when the home cannot be asked, although the policy refuses.
+    GrantsWithoutHome,
+    /// A home's answer leaves before what it tells of is durable.
+    HomeAnswersEarly,
+    /// A home decides for peers of another membership, and at once after a step of its own.
+    HomeAtAnyEpoch,
+    /// An outcome whose home cannot be asked is answered as if it were recorded, and is not.
+    OutcomeNotRecorded,
 }
 
 impl Bug {
     /// Every bug, in the order in which they are listed to people.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 59] = [
         Self::TieBreakByArrival,
         Self::JoinForgetsOutcome,
         Self::TakeoverLooksOnlyAtWinner,
@@ -177,6 +185,10 @@ impl Bug {
         Self::VoicesNotJoined,
         Self::MajorityTakesOverUnknown,
         Self::ResolvesRunningLease,
+        Self::GrantsWithoutHome,
+        Self::HomeAnswersEarly,
+        Self::HomeAtAnyEpoch,
+        Self::OutcomeNotRecorded,
     ];
 
     /// The name by which a command line chooses it.
@@ -237,6 +249,10 @@ impl Bug {
             Self::VoicesNotJoined => "voices-not-joined",
             Self::MajorityTakesOverUnknown => "majority-takes-over-unknown",
             Self::ResolvesRunningLease => "resolves-running-lease",
+            Self::GrantsWithoutHome => "grants-without-home",
+            Self::HomeAnswersEarly => "home-answers-early",
+            Self::HomeAtAnyEpoch => "home-at-any-epoch",
+            Self::OutcomeNotRecorded => "outcome-not-recorded",
         }
     }
 }

@@ -69,6 +69,8 @@ pub enum Record<'a> {
     Complete(bool),
     /// This life counts in the majorities of that epoch of the membership (S5): it knows all that was decided before it.
     Voice(u64),
+    /// This life may decide as the home of keys in that epoch of the membership (S5).
+    Home(u64),
 }
 
 const KIND_ENTRY_OWN: u8 = 1;
@@ -83,6 +85,7 @@ const KIND_COMPLETE: u8 = 9;
 const KIND_VOICE: u8 = 10;
 /// A conflict, own or merged, of which there is more to say than kinds 3 and 4 can.
 const KIND_CONFLICT_FLAGGED: u8 = 11;
+const KIND_HOME: u8 = 12;
 
 /// What only this cluster's daemons can put on a mark: an outcome, whose bytes a stranger chose, may look like any record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -110,7 +113,7 @@ pub enum MalformedRecord {
 
 /// Whether a body may begin with this byte.
 pub(crate) const fn is_kind(byte: u8) -> bool {
-    matches!(byte, KIND_ENTRY_OWN..=KIND_CONFLICT_FLAGGED)
+    matches!(byte, KIND_ENTRY_OWN..=KIND_HOME)
 }
 
 /// An [`EntryRecord`]'s kind byte for an origin.
@@ -164,6 +167,10 @@ impl<'a> Record<'a> {
                 out.push(KIND_VOICE);
                 postcard_onto(epoch, out);
             }
+            Self::Home(epoch) => {
+                out.push(KIND_HOME);
+                postcard_onto(epoch, out);
+            }
         }
     }
 
@@ -192,6 +199,7 @@ impl<'a> Record<'a> {
             }
             KIND_COMPLETE => Self::Complete(whole(payload)?),
             KIND_VOICE => Self::Voice(whole(payload)?),
+            KIND_HOME => Self::Home(whole(payload)?),
             unknown => return Err(MalformedRecord::Kind(unknown)),
         })
     }

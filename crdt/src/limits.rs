@@ -188,6 +188,21 @@ pub const ROUNDS_MAX: usize = 16_384;
 /// Answers to one peer's rounds that wait for their durability; it asks again for what is dropped.
 pub const VOICES_MAX: usize = 16_384;
 
+/// A request at `home` that the home has not answered after so long is answered without it, in milliseconds (S5).
+pub const FORWARD_MS_MAX: u64 = 2_000;
+/// Requests forwarded to one peer and not answered yet; further ones are answered as if it could not be asked.
+pub const FORWARDS_A_PEER_MAX: usize = 4_096;
+/// The same, to all peers together.
+pub const FORWARDS_MAX: usize = 16_384;
+/// Bytes of requests that wait to leave for one peer, and of answers to it that wait for their durability.
+pub const FORWARDS_WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Requests given up whose claims, if they were granted, are still to be withdrawn; beyond it their leases end them.
+pub const FORWARDS_GIVEN_UP_MAX: usize = 16_384;
+/// One that is given up is remembered for so long, in milliseconds: its answer may still come.
+pub const FORWARD_GIVEN_UP_MS: u64 = 60_000;
+/// Claims granted for peers that may still be withdrawn; of more the oldest are not, and their leases end them.
+pub const FORWARDS_UNHEARD_MAX: usize = 16_384;
+
 /// Shards of the dedup map in a daemon; a power of two.
 pub const SHARDS_DEFAULT: usize = 1024;
 /// Keys one SCAN answers at most.

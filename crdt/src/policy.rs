@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::ids::RegionId;
 use crate::limits;
 
 /// How strong a claim must be (S5), weakest first.
@@ -25,6 +26,16 @@ impl Level {
             Self::Quorum => "quorum",
         }
     }
+}
+
+/// What a request at `home` comes to while the key's home cannot be asked (S5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Fallback {
+    /// Nothing is granted; outcomes are recorded where they arrive.
+    #[default]
+    Refuse,
+    /// It is decided where it arrived, and the reply says so.
+    Local,
 }
 
 /// What happens to a Held key whose leases are all over (S4.1).
@@ -68,6 +79,10 @@ pub struct Policy {
     pub lease_ms: u64,
     /// The least level of a request.
     pub level: Level,
+    /// The region that decides at `home`; `None`: the keys are spread over all regions.
+    pub home: Option<RegionId>,
+    /// What a request at `home` comes to while that region cannot be asked.
+    pub fallback: Fallback,
     /// What happens when all leases are over.
     pub on_lease_end: OnLeaseEnd,
     /// The least durability of a reply.
@@ -102,6 +117,8 @@ impl Default for Policy {
             retention_ms: 24 * 3600 * 1000,
             lease_ms: 30_000,
             level: Level::Local,
+            home: None,
+            fallback: Fallback::Refuse,
             on_lease_end: OnLeaseEnd::Takeover,
             durable: Durable::Interval,
             key_time: KeyTime::None,
@@ -167,6 +184,12 @@ impl Policies {
     /// Whether any namespace is decided by majorities (S5).
     pub fn ask_majorities(&self) -> bool {
         let asks = |ruled: &Ruled| ruled.policy.level == Level::Quorum;
+        asks(&self.default) || self.named.values().any(asks)
+    }
+
+    /// Whether any namespace is decided by the home of each key (S5).
+    pub fn ask_homes(&self) -> bool {
+        let asks = |ruled: &Ruled| ruled.policy.level == Level::Home;
         asks(&self.default) || self.named.values().any(asks)
     }
 

@@ -4,6 +4,8 @@
 //! Statuses are exactly SEMANTICS' words ([`Reply::status`]). A request that is malformed never
 //! becomes a decision: [`Request::check`] names the bound it breaks.
 
+use serde::{Deserialize, Serialize};
+
 use crate::entry::{Attempt, Outcome};
 use crate::hlc::Stamp;
 use crate::ids::{ClaimId, Fingerprint, RegionId};
@@ -71,6 +73,8 @@ pub enum Request<'a> {
         key: &'a [u8],
         /// What the claim was answered.
         token: Token,
+        /// At `home`, the region of the claim is asked.
+        level: Option<Level>,
         /// Raises durability.
         durable: bool,
     },
@@ -197,7 +201,12 @@ impl<'a> Request<'a> {
                 *level
             }
             Self::Forget { .. } | Self::Resolve { .. } => None,
-            Self::Release { .. } | Self::Get { .. } => return Level::Local,
+            // No majority is asked for it: it is its own region's to write.
+            Self::Release { level, .. } => {
+                let level = level.unwrap_or_default().max(policy.level);
+                return if level == Level::Home { level } else { Level::Local };
+            }
+            Self::Get { .. } => return Level::Local,
         };
         asked.unwrap_or_default().max(policy.level)
     }
@@ -248,8 +257,8 @@ impl Claim<'_> {
     }
 }
 
-/// Why nothing could be granted (S4.1); retrying later is safe.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+/// Why nothing could be granted (S4.1); retrying later is safe. Their order is part of the wire format: only append.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Reason {
     /// The region has not caught up with its peers since its start (S7).
     CatchingUp,
@@ -299,8 +308,8 @@ impl Reason {
     }
 }
 
-/// Why a token no longer counts (S4.2 STALE).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Why a token no longer counts (S4.2 STALE). Their order is part of the wire format: only append.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum StaleReason {
     /// Not issued by this cluster for this key.
     BadTag,

@@ -6,6 +6,9 @@
 //! is keyed by the cluster and covers all before it and the key: a token for one key is worthless
 //! for another.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::entry::Bytes;
 use crate::hash::ClusterKeys;
 use crate::hlc::Stamp;
 use crate::ids::{ClaimId, Fingerprint, HEX_PAIRS, Incarnation, RegionId, hex_digit};
@@ -71,7 +74,8 @@ impl Token {
         text
     }
 
-    fn bytes(&self) -> [u8; TOKEN_BYTES] {
+    /// The binary form, as it travels.
+    pub fn bytes(&self) -> [u8; TOKEN_BYTES] {
         let mut bytes = [0u8; TOKEN_BYTES];
         bytes[0..8].copy_from_slice(&self.id.stamp.bits().to_be_bytes());
         bytes[8..10].copy_from_slice(&self.id.region.0.to_be_bytes());
@@ -85,7 +89,8 @@ impl Token {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8; TOKEN_BYTES]) -> Option<Self> {
+    /// Reads the binary form.
+    pub fn from_bytes(bytes: &[u8; TOKEN_BYTES]) -> Option<Self> {
         let fingerprint = array::<16>(bytes, 21);
         Some(Self {
             id: ClaimId {
@@ -101,6 +106,21 @@ impl Token {
             },
             tag: array(bytes, TAG_AT),
         })
+    }
+}
+
+impl Serialize for Token {
+    /// As its bytes: one form for people, clients and peers.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.bytes())
+    }
+}
+
+impl<'de> Deserialize<'de> for Token {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Bytes::deserialize(deserializer)?;
+        let token = bytes.0.try_into().ok().and_then(Self::from_bytes);
+        token.ok_or_else(|| de::Error::custom("not a token"))
     }
 }
 

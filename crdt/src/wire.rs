@@ -5,10 +5,12 @@
 //! append-only; an unknown version or variant is refused, never skipped. Golden bytes pin all of it.
 
 pub(crate) mod compare;
+mod errand;
 pub mod stream;
 
 use serde::{Deserialize, Serialize};
 
+use crate::decide::Verdict;
 use crate::digest::Bucket;
 use crate::entry::Bytes;
 use crate::hlc::Stamp;
@@ -19,6 +21,7 @@ use crate::node::membership::are_regions;
 
 use compare::ascend;
 pub use compare::{Exchange, PartOf, RangeItems, RangeSums, Wanted};
+pub use errand::{Carried, Errand};
 
 /// Version of the frames this code writes; the only one it reads.
 pub const WIRE_VERSION: u8 = 1;
@@ -199,6 +202,31 @@ pub enum Frame<'a> {
         #[serde(borrow)]
         body: Bytes<'a>,
     },
+    /// S5: the receiver is the home of this key, and is to decide.
+    Forward {
+        /// Which request of the sender's; they rise on a link.
+        number: u64,
+        /// The epoch of the membership by which it is the home.
+        epoch: u64,
+        /// The request.
+        #[serde(borrow)]
+        errand: Errand<'a>,
+    },
+    /// Answer to [`Frame::Forward`].
+    Forwarded {
+        /// As asked.
+        number: u64,
+        /// What was decided.
+        verdict: Verdict,
+        /// The key's whole state at the home; empty where nothing is known of it, or nothing was decided.
+        #[serde(borrow)]
+        body: Bytes<'a>,
+    },
+    /// Whoever asked this has gone: what was granted to nobody else is to be released.
+    Withdraw {
+        /// As forwarded.
+        number: u64,
+    },
 }
 
 /// Why bytes are not a frame. Nothing was changed; the link is to be closed.
@@ -222,6 +250,9 @@ pub enum MalformedFrame {
     /// A list of regions out of bounds or order.
     #[error("the regions of a membership are out of bounds or order")]
     Members,
+    /// A request out of bounds.
+    #[error("a forwarded request exceeds its bounds")]
+    Errand,
     /// Bodies out of bounds.
     #[error("the records of a frame exceed their bounds")]
     Bodies,
@@ -232,7 +263,10 @@ impl<'a> Frame<'a> {
     pub fn encode(&self) -> Vec<u8> {
         let hint = match self {
             Self::Records { bodies, .. } | Self::Repair { bodies, .. } => bodies.0.len() + 64,
-            Self::Ask { body, .. } | Self::Voice { body, .. } => body.0.len() + 64,
+            Self::Ask { body, .. } | Self::Voice { body, .. } | Self::Forwarded { body, .. } => {
+                body.0.len() + 64
+            }
+            Self::Forward { .. } => 512,
             _ => 128,
         };
         let mut out = Vec::with_capacity(hint);
@@ -264,6 +298,7 @@ impl<'a> Frame<'a> {
                 return Err(MalformedFrame::Members);
             }
             Self::Records { bodies, .. } | Self::Repair { bodies, .. } => check_bodies(bodies.0)?,
+            Self::Forward { errand, .. } => errand.check()?,
             Self::Compare { sums, .. } if sums.len() > limits::COMPARE_BUCKETS_MAX => {
                 return Err(MalformedFrame::Comparison);
             }

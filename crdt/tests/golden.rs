@@ -5,6 +5,7 @@
 //! under the old name (S7). Adding a form adds a file.
 
 use crdt::conflict::{Conflict, ConflictId, Side};
+use crdt::decide::Verdict;
 use crdt::digest::{Bucket, Cells, Digester, Horizon, Sum};
 use crdt::entry::{Attempt, Bytes, Entry, Outcome, Packed, Phase};
 use crdt::hash::ClusterKeys;
@@ -12,10 +13,11 @@ use crdt::hlc::Stamp;
 use crdt::ids::{ClaimId, Cursor, Fingerprint, Incarnation, LogEpoch, RegionId};
 use crdt::journal::{EntryRecord, MalformedHeader, MarkTag, Origin, Record, SegmentHeader};
 use crdt::recovery::LogMeta;
+use crdt::request::{Claim, Reason, Request, StaleReason};
 use crdt::snapshot::{Manifest, RUN_TRAILER_BYTES, RunEntry, RunHeader, RunTable, RunWriter, States};
 use crdt::token::Token;
 use crdt::wire::stream::{self, Author, Packer};
-use crdt::wire::{Exchange, Frame, Hello, PartOf, RangeItems, RangeSums, Wanted, push_body};
+use crdt::wire::{Errand, Exchange, Frame, Hello, PartOf, RangeItems, RangeSums, Wanted, push_body};
 
 const T0: u64 = 1_800_000_000_000;
 
@@ -171,6 +173,7 @@ fn records_of_every_kind() {
     record("synced", &golden!("record-synced"), &Record::Synced(70_000, tag()));
     record("complete", &golden!("record-complete"), &Record::Complete(true));
     record("voice", &golden!("record-voice"), &Record::Voice(7));
+    record("home", &golden!("record-home"), &Record::Home(7));
     record("incomplete", &golden!("record-incomplete"), &Record::Complete(false));
 }
 
@@ -289,6 +292,7 @@ fn the_manifest() {
         newest_stamps: [(RegionId(3), Stamp::from_parts(T0, 7)), (RegionId(300), Stamp::from_parts(T0, 8))]
             .into(),
         voice: None,
+        home: None,
     };
     let run =
         |number, class, dies_at_ms| RunEntry { number, class, bytes: 9_000 + number, states: 40, dies_at_ms };
@@ -405,8 +409,81 @@ fn frames_of_comparisons() {
     frame("ask", &golden!("frame-ask"), &Frame::Ask { round: 1 << 40, epoch: 7, body });
     let voice = Frame::Voice { round: 1 << 40, epoch: 7, counts: true, body };
     frame("voice", &golden!("frame-voice"), &voice);
+    homes(body);
     frame("behind", &golden!("frame-behind"), &Frame::Behind { have, at, keys: 1_000 });
     frame("repair", &golden!("frame-repair"), &Frame::Repair { of, bodies: Bytes(&bodies) });
+}
+
+/// Requests for the homes of their keys: one of each kind, and each kind of answer.
+fn homes(body: Bytes<'_>) {
+    let keys = ClusterKeys { hash: [1; 16], tag: [2; 16] };
+    let held = claim(3, 1);
+    let token = Token::issue(&keys, b"pay:1", held.id, held.fingerprint, held.expires_at);
+    let (key, number, epoch, durable) = (&b"pay:1"[..], 1 << 40, 7, true);
+    let claims = Request::Claim(Claim {
+        key,
+        fingerprint: held.fingerprint,
+        claimant: held.claimant,
+        note: held.note,
+        lease_ms: Some(30_000),
+        durable,
+        ..Claim::default()
+    });
+    let requests = [
+        ("forward-claim", golden!("frame-forward-claim"), claims),
+        (
+            "forward-complete",
+            golden!("frame-forward-complete"),
+            Request::Complete { key, token, outcome: b"done", level: None, durable },
+        ),
+        (
+            "forward-renew",
+            golden!("frame-forward-renew"),
+            Request::Renew { key, token, lease_ms: Some(60_000), level: None, durable },
+        ),
+        (
+            "forward-release",
+            golden!("frame-forward-release"),
+            Request::Release { key, token, level: None, durable },
+        ),
+    ];
+    for (name, golden, request) in requests {
+        let errand = Errand::of(&request).expect("a home decides it");
+        frame(name, &golden, &Frame::Forward { number, epoch, errand });
+    }
+    let told = |verdict| Frame::Forwarded { number, verdict, body };
+    let granted = Verdict::Granted { claim: held.id, stale_ms: 300 };
+    frame("forwarded-granted", &golden!("frame-forwarded-granted"), &told(granted));
+    let renewed = Verdict::Renewed { lease_until: T0 };
+    frame("forwarded-renewed", &golden!("frame-forwarded-renewed"), &told(renewed));
+    let refused = Frame::Forwarded { number, verdict: Verdict::Refused(Reason::Level), body: Bytes(&[]) };
+    frame("forwarded-refused", &golden!("frame-forwarded-refused"), &refused);
+    frame("withdraw", &golden!("frame-withdraw"), &Frame::Withdraw { number });
+    // Their places are what travels.
+    let rest = [Verdict::Done, Verdict::Released, Verdict::Known, Verdict::Expired];
+    let kinds = rest.map(|verdict| told(verdict).encode()[2 + 6]);
+    assert_eq!(kinds, [1, 3, 4, 5]);
+    let stale = [StaleReason::BadTag, StaleReason::Expired, StaleReason::Forgotten];
+    let kinds = stale.map(|reason| told(Verdict::Stale(reason)).encode()[2 + 6..2 + 8].to_vec());
+    assert_eq!(kinds, [[6, 0], [6, 1], [6, 2]]);
+    let reasons = [
+        Reason::CatchingUp,
+        Reason::Clock,
+        Reason::Full,
+        Reason::Quota,
+        Reason::LogBehind,
+        Reason::Stale,
+        Reason::Level,
+        Reason::OtherRegion,
+        Reason::Draining,
+        Reason::OldCopy,
+        Reason::RecordedHere,
+        Reason::DiskFull,
+    ];
+    for (place, reason) in reasons.into_iter().enumerate() {
+        let bytes = told(Verdict::Refused(reason)).encode();
+        assert_eq!(bytes[2 + 6..2 + 8], [7, place as u8], "{reason:?}");
+    }
 }
 
 /// What two regions sum up must be the same in every version that compares: another hash of a part would make every

@@ -40,7 +40,7 @@ fn keys_have_their_bounds_in_every_request() {
             Request::Claim(Claim { key, ..Claim::default() }),
             Request::Complete { key, token, outcome: b"", level: None, durable: false },
             Request::Renew { key, token, lease_ms: None, level: None, durable: false },
-            Request::Release { key, token, durable: false },
+            Request::Release { key, token, level: None, durable: false },
             Request::Get { key },
             Request::Forget { key },
         ] {
@@ -125,7 +125,7 @@ fn requests_say_their_durability() {
         assert_eq!(Request::Claim(Claim { key, durable, ..Claim::default() }).durable(), durable);
         assert_eq!(Request::Complete { key, token, outcome: b"", level: None, durable }.durable(), durable);
         assert_eq!(Request::Renew { key, token, lease_ms: None, level: None, durable }.durable(), durable);
-        assert_eq!(Request::Release { key, token, durable }.durable(), durable);
+        assert_eq!(Request::Release { key, token, level: None, durable }.durable(), durable);
     }
     assert!(Request::Forget { key: b"k" }.durable());
     assert!(!Request::Get { key: b"k" }.durable());

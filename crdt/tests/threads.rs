@@ -159,7 +159,7 @@ fn contend(store: &Store, thread: usize, history: &Mutex<Vec<(u64, u64, Did)>>, 
         if let Some(token) = held.remove(&number) {
             // Noted before it is done: from here on somebody else may be granted the key.
             mine.push((clock.fetch_add(1, Ordering::SeqCst), number, Did::Ended(token)));
-            let release = Request::Release { key: key.as_bytes(), token, durable: false };
+            let release = Request::Release { key: key.as_bytes(), token, level: None, durable: false };
             assert_eq!(run(store, release, &mut scratch).0, "RELEASED");
             continue;
         }
@@ -177,7 +177,7 @@ fn contend(store: &Store, thread: usize, history: &Mutex<Vec<(u64, u64, Did)>>, 
     for (number, token) in held {
         mine.push((clock.fetch_add(1, Ordering::SeqCst), number, Did::Ended(token)));
         let key = format!("k:{number}");
-        let release = Request::Release { key: key.as_bytes(), token, durable: false };
+        let release = Request::Release { key: key.as_bytes(), token, level: None, durable: false };
         assert_eq!(run(store, release, &mut scratch).0, "RELEASED");
     }
     history.lock().expect("no panic elsewhere").extend(mine);
@@ -267,7 +267,7 @@ fn everything_at_once_replays_to_the_same_map() {
                     let (key, token) = tokens.swap_remove(at);
                     let _ = run(
                         &store,
-                        Request::Release { key: key.as_bytes(), token, durable: true },
+                        Request::Release { key: key.as_bytes(), token, level: None, durable: true },
                         &mut scratch,
                     );
                 }
@@ -347,7 +347,7 @@ fn no_waiter_is_lost() {
                 busy.store(false, Ordering::SeqCst);
             }
             turns.fetch_add(1, Ordering::Relaxed);
-            let release = Request::Release { key: key.as_bytes(), token, durable: false };
+            let release = Request::Release { key: key.as_bytes(), token, level: None, durable: false };
             assert_eq!(run(&store, release, &mut scratch).0, "RELEASED");
         }
     });

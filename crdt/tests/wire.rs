@@ -2,10 +2,12 @@
 //! themselves are pinned in `golden.rs`.
 
 use crdt::entry::Bytes;
+use crdt::hash::ClusterKeys;
 use crdt::hlc::Stamp;
-use crdt::ids::{Cursor, Incarnation, LogEpoch, RegionId};
+use crdt::ids::{ClaimId, Cursor, Incarnation, LogEpoch, RegionId};
 use crdt::limits;
-use crdt::wire::{Bodies, Frame, Hello, MalformedFrame, WIRE_VERSION, push_body};
+use crdt::token::Token;
+use crdt::wire::{Bodies, Errand, Frame, Hello, MalformedFrame, WIRE_VERSION, push_body};
 use proptest::prelude::*;
 
 fn cursors() -> impl Strategy<Value = Cursor> {
@@ -99,10 +101,54 @@ fn records(bodies: &[u8]) -> Vec<u8> {
 #[test]
 fn unknown_variants_are_refused() {
     // From 128 on it is a number of two bytes.
-    for variant in 15..128 {
+    for variant in 18..128 {
         assert_eq!(Frame::decode(&[WIRE_VERSION, variant, 0, 0, 0, 0]), Err(MalformedFrame::Encoding));
     }
     assert_eq!(Frame::decode(&[]), Err(MalformedFrame::Encoding));
+}
+
+fn forward(errand: Errand<'_>) -> Vec<u8> {
+    Frame::Forward { number: 1, epoch: 1, errand }.encode()
+}
+
+/// A request whose parts are longer than any service's may be ends the link, whatever the policies say.
+#[test]
+fn requests_beyond_their_bounds_are_refused() {
+    let claim = |key: usize, claimant: usize, note: usize| {
+        let (key, claimant, note) = (vec![1; key], vec![2; claimant], vec![3; note]);
+        forward(Errand::Claim {
+            key: Bytes(&key),
+            fingerprint: None,
+            claimant: Bytes(&claimant),
+            note: Bytes(&note),
+            lease_ms: None,
+            retention_ms: None,
+            durable: false,
+        })
+    };
+    let most = (limits::KEY_BYTES_MAX, limits::CLAIMANT_BYTES_MAX, limits::NOTE_BYTES_MAX);
+    assert!(Frame::decode(&claim(most.0, most.1, most.2)).is_ok());
+    let bad = Err(MalformedFrame::Errand);
+    for (key, claimant, note) in [(0, 0, 0), (most.0 + 1, 0, 0), (1, most.1 + 1, 0), (1, 0, most.2 + 1)] {
+        assert_eq!(Frame::decode(&claim(key, claimant, note)), bad, "{key} {claimant} {note}");
+    }
+    let keys = ClusterKeys { hash: [1; 16], tag: [2; 16] };
+    let token = Token::issue(&keys, b"k", ClaimId::default(), None, 5);
+    let complete = |bytes: usize| {
+        let outcome = vec![7; bytes];
+        let outcome = Bytes(&outcome);
+        forward(Errand::Complete { key: Bytes(b"k"), token, outcome, durable: true })
+    };
+    assert!(Frame::decode(&complete(limits::OUTCOME_BYTES_MAX)).is_ok());
+    assert_eq!(Frame::decode(&complete(limits::OUTCOME_BYTES_MAX + 1)), bad);
+    // A token is of one length, and says whether it has a fingerprint with 0 or 1.
+    let good = forward(Errand::Release { key: Bytes(b"k"), token, durable: false });
+    let at = good.windows(2).position(|pair| pair == [53, 0]).expect("the token's length");
+    for (byte, wrong) in [(at, 52), (at + 21, 2)] {
+        let mut bytes = good.clone();
+        bytes[byte] = wrong;
+        assert_eq!(Frame::decode(&bytes), Err(MalformedFrame::Encoding), "byte {byte}");
+    }
 }
 
 #[test]

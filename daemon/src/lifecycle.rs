@@ -252,7 +252,13 @@ fn map_policy(configured: &config::NamespacePolicy) -> policy::Policy {
         lease_ms: configured.lease_ms,
         level: match configured.level {
             config::Level::Local => policy::Level::Local,
+            config::Level::Home => policy::Level::Home,
             config::Level::Quorum => policy::Level::Quorum,
+        },
+        home: configured.home.as_ref().map(|home| RegionId(home.id)),
+        fallback: match configured.fallback {
+            config::Fallback::Local => policy::Fallback::Local,
+            config::Fallback::Refuse => policy::Fallback::Refuse,
         },
         on_lease_end: match configured.on_lease_end {
             config::OnLeaseEnd::Takeover => policy::OnLeaseEnd::Takeover,

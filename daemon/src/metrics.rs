@@ -63,6 +63,10 @@ pub struct Metrics {
     pub reserve_exhausted: Counter,
     /// Links made, this side having accepted or dialled.
     pub links_opened: Counter,
+    /// Requests at home whose home was not to be asked, and which were decided here.
+    forwards_fallback: Counter,
+    /// The same, and refused.
+    forwards_refused: Counter,
     /// Configurations reloaded.
     pub reloads: Counter,
     /// Reloads refused, which changed nothing.
@@ -101,6 +105,8 @@ impl Metrics {
             disk_full: counter!("onced_disk_full_total"),
             reserve_exhausted: counter!("onced_log_reserve_exhausted_total"),
             links_opened: counter!("onced_links_opened_total"),
+            forwards_fallback: counter!("onced_home_unreachable_total", "result" => "fallback"),
+            forwards_refused: counter!("onced_home_unreachable_total", "result" => "refused"),
             reloads: counter!("onced_reloads_total", "result" => "ok"),
             reloads_refused: counter!("onced_reloads_total", "result" => "refused"),
             handle,
@@ -137,6 +143,11 @@ impl Metrics {
         }
         self.conflicts.set(all as f64);
         *seen = counts.to_vec();
+    }
+
+    /// Of requests whose home could not be asked, by whether they were decided here.
+    pub const fn forwards_unanswered(&self, falls_back: bool) -> &Counter {
+        if falls_back { &self.forwards_fallback } else { &self.forwards_refused }
     }
 
     /// Everything, as Prometheus reads it.

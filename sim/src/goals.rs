@@ -135,6 +135,20 @@ pub enum Goal {
     RecordedHere,
     /// A lease was renewed with a majority.
     QuorumRenewed,
+    /// The home of a key granted it to another region's service (S5).
+    HomeGranted,
+    /// It took an outcome of one.
+    HomeCompleted,
+    /// It renewed a lease of one.
+    HomeRenewed,
+    /// A home could not be asked, and its policy let the claim be granted where it arrived.
+    FellBack,
+    /// A home could not be asked, and the claim was refused.
+    HomeRefused,
+    /// A home could not be asked, and an outcome was kept where it arrived.
+    HomeRecordedHere,
+    /// A claim was granted to a request that nobody waited for any more, and was released.
+    LateGrantReleased,
     /// A process stood still for a while and went on.
     Paused,
     /// It then read a frame of a session that its peer had given up meanwhile.
@@ -155,7 +169,7 @@ pub enum Goal {
 
 impl Goal {
     /// Every goal.
-    pub const ALL: [Self; 72] = [
+    pub const ALL: [Self; 79] = [
         Self::Granted,
         Self::GrantedAgain,
         Self::Takeover,
@@ -220,6 +234,13 @@ impl Goal {
         Self::QuorumCompleted,
         Self::RecordedHere,
         Self::QuorumRenewed,
+        Self::HomeGranted,
+        Self::HomeCompleted,
+        Self::HomeRenewed,
+        Self::FellBack,
+        Self::HomeRefused,
+        Self::HomeRecordedHere,
+        Self::LateGrantReleased,
         Self::Paused,
         Self::ReadAfterPause,
         Self::Restored,
@@ -297,6 +318,13 @@ impl Goal {
             Self::QuorumCompleted => "quorum-completed",
             Self::RecordedHere => "recorded-here",
             Self::QuorumRenewed => "quorum-renewed",
+            Self::HomeGranted => "home-granted",
+            Self::HomeCompleted => "home-completed",
+            Self::HomeRenewed => "home-renewed",
+            Self::FellBack => "fell-back",
+            Self::HomeRefused => "home-refused",
+            Self::HomeRecordedHere => "home-recorded-here",
+            Self::LateGrantReleased => "late-grant-released",
             Self::Paused => "paused",
             Self::ReadAfterPause => "frame-read-after-pause",
             Self::Restored => "backup-restored",

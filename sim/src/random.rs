@@ -44,6 +44,8 @@ pub enum Stream {
     Sessions = 14,
     /// Which namespaces are decided by majorities.
     Levels = 40,
+    /// Which namespaces are decided by the homes of their keys.
+    Homes = 43,
     /// Pauses, backups that are put back, swizzles, upgrades and drifting clocks: which of them a run has, and when.
     Events = 15,
     /// What consumers of the losers do, and which regions have one.

@@ -9,6 +9,7 @@
 pub mod backup;
 pub mod carried;
 mod convert;
+pub mod homes;
 pub mod losers;
 pub mod rot;
 mod said;
@@ -29,11 +30,11 @@ use crdt::node::{
     ComparePace, FrameError, LinkState, LogRead, MembershipChange, MembershipError, Node, NodeConfig,
     ReadRequest,
 };
-use crdt::policy::{Durable, OnLeaseEnd, Policies, Policy};
+use crdt::policy::{Durable, Fallback, OnLeaseEnd, Policies, Policy};
 use crdt::recovery::{Damage, RecoveryConfig};
 use crdt::request::{Claim, Reply, Request, Resolution};
 use crdt::snapshot::Manifest;
-use crdt::store::{self, Release, Scratch, Store, StoreConfig};
+use crdt::store::{self, Look, Release, Scratch, Store, StoreConfig};
 use crdt::token::{TOKEN_TEXT_BYTES, Token};
 
 use crate::disk::Disk;
@@ -147,6 +148,8 @@ pub enum Ran {
     Parked,
     /// Once the release is reached, a majority is asked.
     Asks(Proposal, Release),
+    /// That region decides, and is asked.
+    Forwards(usize),
 }
 
 /// A token whose tag cannot verify.
@@ -165,6 +168,8 @@ fn policies(scenario: &Scenario) -> Policies {
         durable: if namespace.durable { Durable::Always } else { Durable::Interval },
         max_keys: namespace.max_keys.map(|keys| keys as u64),
         level: namespace.level,
+        home: namespace.home.map(region_id),
+        fallback: if namespace.falls_back { Fallback::Local } else { Fallback::Refuse },
         ..Policy::default()
     };
     let mut named: BTreeMap<_, _> =
@@ -287,17 +292,18 @@ impl Replica {
         key: &str,
         ask: &Ask,
         token: Option<&Token>,
-        (durable, ticket, gathered): (bool, Option<u64>, Option<Gathered>),
+        (durable, ticket, look): (bool, Option<u64>, Look),
         wall: Millis,
     ) -> Ran {
         let request = request(key.as_bytes(), ask, token, durable);
         let mut emitted = None;
         let emit = |reply: &Reply<'_>| emitted = Some(convert::answer(reply));
-        let ran = self.store.run_gathered(&request, gathered, wall, ticket, &mut self.scratch, emit);
+        let ran = self.store.look(&request, look, wall, ticket, &mut self.scratch, emit);
         let release = match ran {
             Ok(store::Ran::Replied(release)) => release,
             Ok(store::Ran::Parked) => return Ran::Parked,
             Ok(store::Ran::Asks(proposal, release)) => return Ran::Asks(proposal, release),
+            Ok(store::Ran::Forwards(home)) => return Ran::Forwards(region_index(home)),
             Err(bad) => unreachable!("the workload sends only lawful requests: {bad:?}"),
         };
         let (answer, token) = emitted.expect("a request that was replied to has a reply");
@@ -365,8 +371,8 @@ impl Replica {
     }
 
     /// A transport session is over.
-    pub fn link_down(&mut self, peer: usize, session: u64) {
-        self.node.handle_link_down(region_id(peer), session);
+    pub fn link_down(&mut self, peer: usize, session: u64, wall: Millis) {
+        self.node.handle_link_down(region_id(peer), session, wall);
     }
 
     /// A frame arrived; an error means that the link is to be closed.
@@ -433,7 +439,7 @@ impl Replica {
             retention: 60_000,
             wait: 0,
         };
-        let Ran::Decided(decided) = self.decide(&key, &ask, None, (false, None, None), wall) else {
+        let Ran::Decided(decided) = self.decide(&key, &ask, None, (false, None, Look::First), wall) else {
             unreachable!("nothing parks without a ticket, and its namespace is a local one")
         };
         let reason = self.store.gate.closed().map_or("", crdt::request::Reason::name);
@@ -485,7 +491,7 @@ fn request<'a>(key: &'a [u8], ask: &'a Ask, token: Option<&Token>, durable: bool
         Ask::Renew { lease, .. } => {
             Request::Renew { key, token: token(), lease_ms: Some(*lease), level: None, durable }
         }
-        Ask::Release { .. } => Request::Release { key, token: token(), durable },
+        Ask::Release { .. } => Request::Release { key, token: token(), level: None, durable },
         Ask::Get => Request::Get { key },
         Ask::Forget => Request::Forget { key },
         Ask::Resolve { bytes: Some(bytes) } => Request::Resolve { key, how: Resolution::Complete(bytes) },

@@ -33,6 +33,10 @@ pub struct Namespace {
     pub max_keys: Option<usize>,
     /// How strong its claims are (S5).
     pub level: Level,
+    /// The region that decides at `home`; `None`: keys are spread over all.
+    pub home: Option<usize>,
+    /// At `home`, what cannot be asked there is decided where it arrived.
+    pub falls_back: bool,
 }
 
 /// Which kinds of fault a run has.
@@ -228,7 +232,7 @@ impl Scenario {
             scenario.segment_bytes = 384 * 1024;
             scenario.reserve_bytes = scenario.segment_bytes;
         }
-        scenario.bounded(per_namespace, &mut dice).linked().cored().levelled().eventful()
+        scenario.bounded(per_namespace, &mut dice).linked().cored().levelled().homed().eventful()
     }
 
     /// Many regions and one pattern of partitions until the healing, nothing else; a client and a half a region,
@@ -242,6 +246,8 @@ impl Scenario {
             durable,
             max_keys: None,
             level: Level::Local,
+            home: None,
+            falls_back: false,
         };
         let namespaces = vec![namespace("pay", false, false), namespace("once", true, true)];
         let (keys, namespace_of) =
@@ -414,6 +420,24 @@ impl Scenario {
         self
     }
 
+    /// In some runs keys have homes, in one namespace or in all that majorities do not decide.
+    fn homed(mut self) -> Self {
+        let mut dice = Dice::new(self.seed, Stream::Homes, 0);
+        if dice.chance(350) {
+            let all = dice.chance(400);
+            let one = dice.below(self.namespaces.len() as u64) as usize;
+            for (number, namespace) in self.namespaces.iter_mut().enumerate() {
+                let (named, falls_back) = (dice.chance(300), dice.chance(300));
+                let home = dice.below(self.regions as u64) as usize;
+                if (all || number == one) && namespace.level == Level::Local {
+                    (namespace.level, namespace.falls_back) = (Level::Home, falls_back);
+                    namespace.home = named.then_some(home);
+                }
+            }
+        }
+        self
+    }
+
     /// What people call a region.
     pub fn name(&self, region: usize) -> String {
         naming::region(&self.names, region)
@@ -482,6 +506,8 @@ fn namespaces(max_drift_ms: u64, dice: &mut Dice) -> Vec<Namespace> {
             durable,
             max_keys: None,
             level: Level::Local,
+            home: None,
+            falls_back: false,
         }
     };
     vec![

@@ -232,7 +232,7 @@ const STORM_HALVES: usize = 6;
 
 /// What can be plainer about the shape; `false`: it is already.
 type Simplify = fn(&mut Schedule) -> bool;
-const PLAINER: [Simplify; 12] = [
+const PLAINER: [Simplify; 13] = [
     |schedule| {
         let weather = schedule.scenario.weather;
         let calm = Weather { loss: 0, duplicate: 0, reorder: 0, replay: 0, ..weather };
@@ -266,6 +266,10 @@ const PLAINER: [Simplify; 12] = [
         bounds.filter(Option::is_some).count() > 0
     },
     |schedule| {
+        let homes = schedule.scenario.namespaces.iter_mut().map(|namespace| namespace.home.take());
+        homes.filter(Option::is_some).count() > 0
+    },
+    |schedule| {
         let fast = (10, 100);
         std::mem::replace(&mut schedule.scenario.disk_us, fast) != fast
     },
@@ -279,6 +283,9 @@ fn without_last_region(schedule: &Schedule) -> Option<Schedule> {
         return None;
     }
     let last = scenario.sites() - 1;
+    if scenario.namespaces.iter().any(|namespace| namespace.home == Some(last)) {
+        return None;
+    }
     let at_last = schedule.jobs.iter().any(|job| job.home == last);
     let named =
         schedule.incidents.iter().flat_map(|incident| &incident.faults).any(|(_, fault)| names(fault, last));

@@ -2,7 +2,7 @@
 
 use super::resolve::abandon;
 use super::round::{Gathered, Proposal, Stand, stands, unavailable};
-use super::{Context, Decision, key_time};
+use super::{Context, Decision, Home, key_time};
 use crate::canary::{self, Bug};
 use crate::entry::{Attempt, Entry, Phase, Winner};
 use crate::ids::ClaimId;
@@ -31,9 +31,17 @@ pub(super) fn claim<'e>(entry: &Entry<'e>, claim: &Claim<'e>, context: &Context<
     match row(entry, claim, context) {
         Row::Answer(reply) => Decision::answer(reply),
         Row::Again(held) if level == Level::Quorum => Decision::ask(Proposal::Claim(held.id), None),
-        Row::Again(held) => Decision::answer(granted(claim.key, &held, level, context)),
+        Row::Again(held) => Decision::answer(granted(claim.key, &held, context.reached(), context)),
         Row::Grant(_) if level == Level::Quorum => ask(entry, claim, context),
         Row::Grant(abandons) => grant(entry, abandons, claim, context),
+    }
+}
+
+/// What the table answers by what is known here, unless there is something to grant.
+pub(super) fn known<'e>(entry: &Entry<'e>, claim: &Claim<'e>, context: &Context<'_>) -> Option<Reply<'e>> {
+    match row(entry, claim, context) {
+        Row::Answer(reply) => Some(reply),
+        Row::Again(_) | Row::Grant(_) => None,
     }
 }
 
@@ -88,7 +96,7 @@ fn is_own_retry(asked: &Attempt<'_>, claim: &Claim<'_>, context: &Context<'_>) -
 
 /// S4.1, first row, as far as it depends on the namespace: the store has checked the rest.
 fn refusal(claim: &Claim<'_>, context: &Context<'_>) -> Option<Reason> {
-    if context.level(claim.level) == Level::Home {
+    if context.level(claim.level) == Level::Home && context.home == Home::Not {
         return Some(Reason::Level);
     }
     too_stale(context).then_some(Reason::Stale)
@@ -203,7 +211,7 @@ fn grant<'e>(entry: &Entry<'e>, delta: Entry<'e>, claim: &Claim<'e>, context: &C
     // Through the join, because our own slot may be among the abandoned: the newer claim replaces it.
     let claimed = Entry::of_attempt(attempt);
     let delta = if delta.is_empty() { claimed } else { delta.join(&claimed) };
-    Decision::write(granted(claim.key, &attempt, Level::Local, context), delta)
+    Decision::write(granted(claim.key, &attempt, context.reached(), context), delta)
 }
 
 /// A new claim's attempt (S3: it expires no earlier than every part it saw).
@@ -225,7 +233,12 @@ fn attempt<'e>(entry: &Entry<'e>, claim: &Claim<'e>, context: &Context<'_>) -> A
     }
 }
 
-fn granted<'e>(key: &[u8], attempt: &Attempt<'_>, level: Level, context: &Context<'_>) -> Reply<'e> {
+pub(super) fn granted<'e>(
+    key: &[u8],
+    attempt: &Attempt<'_>,
+    level: Level,
+    context: &Context<'_>,
+) -> Reply<'e> {
     Reply::Granted {
         token: context.token(key, attempt),
         lease_until: attempt.lease_until,

@@ -111,7 +111,7 @@ pub(super) fn completion_reply<'e>(
 /// The answer for an outcome that wins.
 fn completed<'e>(entry: &Entry<'e>, outcome: &Outcome<'e>, context: &Context<'_>) -> Reply<'e> {
     let (completed_at, region) = (outcome.completed.ms(), outcome.region);
-    let level = if outcome.majority { Level::Quorum } else { Level::Local };
+    let level = if outcome.majority { Level::Quorum } else { context.reached() };
     // Another claim is live, or took over: both may have run (S4.2).
     let contested = entry.counting_attempts().any(|attempt| {
         // What asks for a majority may have been granted by one that has not seen this (S5).
@@ -192,7 +192,12 @@ pub(super) fn release<'e>(
 }
 
 /// S4.2 STALE: a bad tag, a claim past its expiry, or one voided by FORGET.
-fn stale<'e>(entry: &Entry<'e>, key: &[u8], token: &Token, context: &Context<'_>) -> Option<Decision<'e>> {
+pub(super) fn stale<'e>(
+    entry: &Entry<'e>,
+    key: &[u8],
+    token: &Token,
+    context: &Context<'_>,
+) -> Option<Decision<'e>> {
     let reason = if !token.verify(context.keys, key) && !canary::planted(Bug::TagNotChecked) {
         StaleReason::BadTag
     } else if token.id.stamp <= entry.forgotten && !canary::planted(Bug::ForgetIgnoredByHolders) {
@@ -220,7 +225,7 @@ fn elsewhere<'e>() -> Decision<'e> {
     Decision::answer(Reply::Unavailable { reason: Reason::OtherRegion, retry_after_ms })
 }
 
-fn superseded<'e>(winner: &Winner<'_, 'e>, token: &Token) -> Reply<'e> {
+pub(super) fn superseded<'e>(winner: &Winner<'_, 'e>, token: &Token) -> Reply<'e> {
     match winner {
         Winner::Settled(outcome) => superseded_by(outcome, token),
         Winner::Held(attempt) => Reply::Superseded {
@@ -234,7 +239,7 @@ fn superseded<'e>(winner: &Winner<'_, 'e>, token: &Token) -> Reply<'e> {
 }
 
 /// With the outcome if the fingerprints are equal (S4.2, INV-11).
-fn superseded_by<'e>(outcome: &Outcome<'e>, token: &Token) -> Reply<'e> {
+pub(super) fn superseded_by<'e>(outcome: &Outcome<'e>, token: &Token) -> Reply<'e> {
     let any = canary::planted(Bug::SupersededShowsAnyPayload);
     Reply::Superseded {
         outcome: (outcome.fingerprint == token.fingerprint || any).then_some(outcome.bytes),

@@ -9,6 +9,7 @@
 
 mod claim;
 mod holder;
+pub(crate) mod home;
 mod key_time;
 mod resolve;
 mod round;
@@ -16,6 +17,7 @@ mod round;
 #[cfg(test)]
 mod tests;
 
+pub use home::{Home, Verdict, home_of};
 pub use round::{Gathered, Proposal, Stand, stands};
 
 use crate::conflict::Conflict;
@@ -48,6 +50,8 @@ pub struct Context<'c> {
     pub stale_ms: u64,
     /// What came of asking the other regions, on the second look (S5).
     pub gathered: Option<Gathered>,
+    /// How the request stands to its key's home (S5).
+    pub home: Home,
     /// This region counts in majorities (S5).
     pub has_voice: bool,
 }
@@ -60,6 +64,11 @@ impl Context<'_> {
     /// The level of a request that asks for `asked`: at least the namespace's (S5).
     fn level(&self, asked: Option<Level>) -> Level {
         asked.unwrap_or_default().max(self.policy.level)
+    }
+
+    /// The level of what is decided here and no majority holds.
+    fn reached(&self) -> Level {
+        if matches!(self.home, Home::Here | Home::Said(_)) { Level::Home } else { Level::Local }
     }
 
     fn own_claim(&self) -> ClaimId {
@@ -78,29 +87,34 @@ pub struct Decision<'e> {
     pub loser: Option<Box<Conflict>>,
     /// To be held by a majority before anybody is told anything (S5); `reply` is then a placeholder.
     pub asks: Option<Proposal>,
+    /// Another region decides (S5); `reply` is then a placeholder.
+    pub forwards: Option<RegionId>,
 }
 
 impl<'e> Decision<'e> {
     fn answer(reply: Reply<'e>) -> Self {
-        Self { reply, delta: None, loser: None, asks: None }
+        Self { reply, delta: None, loser: None, asks: None, forwards: None }
     }
 
     fn write(reply: Reply<'e>, delta: Entry<'e>) -> Self {
-        Self { reply, delta: Some(delta), loser: None, asks: None }
+        Self { delta: Some(delta), ..Self::answer(reply) }
     }
 
     fn ask(proposal: Proposal, delta: Option<Entry<'e>>) -> Self {
-        Self { reply: Reply::Free, delta, loser: None, asks: Some(proposal) }
+        Self { delta, asks: Some(proposal), ..Self::answer(Reply::Free) }
     }
 }
 
 /// Decides one request over what is known of its key.
 pub fn decide<'e>(entry: &Entry<'e>, request: &Request<'e>, context: &Context<'_>) -> Decision<'e> {
+    if let Some(decision) = home::elsewhere(entry, request, context) {
+        return decision;
+    }
     match request {
         Request::Claim(claim) => claim::claim(entry, claim, context),
         Request::Complete { key, token, outcome, level, .. } => {
             let decision = holder::complete(entry, key, token, outcome, context);
-            holder::majority(entry, decision, token.id, *level, context)
+            home::recorded(holder::majority(entry, decision, token.id, *level, context), context)
         }
         Request::Renew { key, token, lease_ms, level, .. } => {
             holder::renew(entry, key, token, (*lease_ms, *level), context)

@@ -109,6 +109,7 @@ fn decide_in<'e>(
         keys: &keys,
         stale_ms: 3,
         gathered,
+        home: Home::Not,
         has_voice: true,
     };
     decide(entry, &request, &context)

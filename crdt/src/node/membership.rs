@@ -230,7 +230,10 @@ impl Node {
         }
         // Nothing is acknowledged in the former epoch from here on, and nothing reached.
         self.rounds.end_all();
+        self.forwards.end_all(wall_ms);
+        self.retired = false;
         self.seek_voice(store, wall_ms);
+        self.seek_homes(store, wall_ms);
         let told = Frame::Membership { epoch, members: Bytes(&wanted.region_bytes()) }.encode();
         if !canary::planted(Bug::MembershipNotTold) {
             self.peers.values_mut().for_each(|peer| peer.queue(told.clone()));

@@ -18,6 +18,8 @@
 
 mod clocks;
 mod feed;
+mod forwards;
+mod homes;
 mod lag;
 pub(crate) mod membership;
 mod pacing;
@@ -45,6 +47,7 @@ use crate::request::Reason;
 use crate::store::{Batch, MergeRefused, Scratch, Store, Ticket};
 use crate::wire::MalformedFrame;
 
+pub use forwards::{Answered, Asked, ForwardCounts};
 pub use membership::{Membership, MembershipChange, MembershipError};
 pub use pacing::Pacing;
 use peer::Peer;
@@ -123,6 +126,8 @@ pub struct NodeMemory {
     pub incomplete: bool,
     /// The newest epoch of the membership in whose majorities this life has counted (S5).
     pub voice: Option<u64>,
+    /// The newest epoch in which this life may decide as the home of keys (S5).
+    pub home: Option<u64>,
 }
 
 /// A part of the log that a peer needs and the ring no longer has.
@@ -233,6 +238,9 @@ pub struct Node {
     /// The gate's catching-up reason is lifted once and for all.
     caught_up: bool,
     rounds: Rounds,
+    forwards: forwards::Forwards,
+    /// Peers have gone on to a membership without this region.
+    retired: bool,
     /// How much of a core healing may take; the driver measures and rests.
     pub pacing: Pacing,
 }
@@ -257,16 +265,19 @@ impl Node {
             store.append_record(&Record::Complete(true), Durable::Interval);
         }
         let (scratch, pacing) = (Scratch::default(), Pacing::default());
-        let rounds = Rounds::new(memory.began_ms);
+        let (rounds, forwards) = (Rounds::new(memory.began_ms), forwards::Forwards::new(memory.began_ms));
+        let (started_ms, retired) = (wall_ms, false);
         let mut node =
-            Self { config, memory, peers, started_ms: wall_ms, scratch, caught_up, rounds, pacing };
+            Self { config, memory, peers, started_ms, scratch, caught_up, rounds, forwards, retired, pacing };
         node.seek_voice(store, wall_ms);
+        node.seek_homes(store, wall_ms);
         node
     }
 
     /// The transport has authenticated `peer` on a new link; an older link to it is forgotten.
     pub fn handle_link_up(&mut self, store: &Store, peer: RegionId, link: LinkId, wall_ms: u64) {
         if let Some(peer) = self.peers.get_mut(&peer).filter(|peer| !peer.is_cut()) {
+            self.forwards.lost(peer.region, wall_ms);
             peer.open(link, wall_ms);
             let hello = send::hello(&self.config, &self.memory, store, peer);
             peer.queue(hello);
@@ -274,11 +285,12 @@ impl Node {
     }
 
     /// The link is gone.
-    pub fn handle_link_down(&mut self, peer: RegionId, link: LinkId) {
+    pub fn handle_link_down(&mut self, peer: RegionId, link: LinkId, wall_ms: u64) {
         if let Some(peer) = self.peers.get_mut(&peer)
             && peer.link_id() == Some(link)
         {
             peer.close();
+            self.forwards.lost(peer.region, wall_ms);
         }
     }
 
@@ -304,6 +316,7 @@ impl Node {
             scratch: &mut self.scratch,
             pacing: &mut self.pacing,
             rounds: &mut self.rounds,
+            forwards: &mut self.forwards,
             elsewhere,
             wall_ms,
         };
@@ -311,11 +324,15 @@ impl Node {
         if result.is_err() {
             peer.count_refused();
         }
+        let refused = result.as_ref().err().cloned();
         if peer.is_behind() || peer.fed_ms == wall_ms {
             feed::begin_due(&mut self.peers, store, self.config.pace.again_ms, wall_ms);
         }
         self.settle_gate(store, wall_ms);
         self.rounds.judge_waiting(store, self.peers.len(), wall_ms);
+        if let Some(error) = refused {
+            self.note_refused(store, &error, wall_ms);
+        }
         result
     }
 
@@ -335,6 +352,8 @@ impl Node {
         self.settle_gate(store, wall_ms);
         self.seek_voice(store, wall_ms);
         self.rounds.tick(store, &mut self.peers, self.config.membership, wall_ms);
+        self.seek_homes(store, wall_ms);
+        self.forwards.tick(&mut self.peers, wall_ms);
     }
 
     /// A request at `quorum` has written what it proposes for `key`, and that is synced: a majority is to hold it

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::forwards::ErrandQueue;
 use super::lag::Lag;
 use super::membership::Membership;
 use super::reconcile::Comparing;
@@ -142,6 +143,8 @@ pub(super) struct Link {
     pub(super) last_ack: Option<Cursor>,
     /// Frames of rounds that wait for the durability of what they say.
     pub(super) held: VecDeque<(Release, Vec<u8>)>,
+    /// Requests for the homes of their keys, and answers.
+    pub(super) errands: ErrandQueue,
     /// Anti-entropy over this link.
     pub(super) comparing: Comparing,
     /// The last frame was a comparison's: the log's turn.
@@ -231,6 +234,7 @@ impl Peer {
             acks: VecDeque::new(),
             last_ack: None,
             held: VecDeque::new(),
+            errands: ErrandQueue::default(),
             comparing: Comparing::default(),
             compared: false,
         });

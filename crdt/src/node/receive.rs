@@ -1,11 +1,13 @@
 //! What a peer's frame changes.
 
+use super::forwards::Forwards;
 use super::membership::Membership;
 use super::peer::{Peer, Stall};
 use super::rounds::Rounds;
 use super::send::hello;
 use super::{FrameError, NodeConfig, NodeMemory, Pacing, clocks, feed, reconcile};
 use crate::canary::{self, Bug};
+use crate::decide::Verdict;
 use crate::entry::Bytes;
 use crate::ids::{Cursor, Incarnation, LogEpoch, Lsn, RegionId};
 use crate::journal::Record;
@@ -30,6 +32,7 @@ pub(super) struct Receiving<'r> {
     pub(super) scratch: &'r mut Scratch,
     pub(super) pacing: &'r mut Pacing,
     pub(super) rounds: &'r mut Rounds,
+    pub(super) forwards: &'r mut Forwards,
     /// Another peer's log is on its way.
     pub(super) elsewhere: bool,
     pub(super) wall_ms: u64,
@@ -77,6 +80,16 @@ impl Receiving<'_> {
                 }
                 Ok(())
             }
+            Frame::Forward { number, epoch, errand } => {
+                let may = epoch == self.config.membership || canary::planted(Bug::HomeAtAnyEpoch);
+                self.forwards.ask(peer, number, may, &errand);
+                Ok(())
+            }
+            Frame::Forwarded { number, verdict, body } => self.forwarded(peer, number, verdict, body),
+            Frame::Withdraw { number } => {
+                self.forwards.withdrawn(peer.region, number);
+                Ok(())
+            }
             // Whoever is behind our log waits for nothing else.
             Frame::Compare { exchange, .. } | Frame::Narrow { exchange, .. }
                 if self.elsewhere && !exchange.is_of_everything() =>
@@ -109,6 +122,29 @@ impl Receiving<'_> {
         if frame.len() <= limits::FRAME_BYTES_MAX {
             peer.hold(release, frame);
         }
+        Ok(())
+    }
+
+    /// S5: what the home of a key says of a request is told once all that it knows of the key is known here.
+    fn forwarded(
+        &mut self,
+        peer: &mut Peer,
+        number: u64,
+        verdict: Verdict,
+        body: Bytes<'_>,
+    ) -> Result<(), FrameError> {
+        let Some(key) = self.forwards.key_of(number, peer.region) else {
+            self.forwards.answered_late(number, peer, verdict);
+            return Ok(());
+        };
+        let merged = if body.0.is_empty() {
+            true
+        } else if key_of(body)? == key {
+            self.merge_one(peer, body)?
+        } else {
+            return Err(FrameError::OutOfOrder("an answer about another key than was asked"));
+        };
+        self.forwards.answered(number, Some(verdict).filter(|_| merged), self.wall_ms);
         Ok(())
     }
 

@@ -58,7 +58,7 @@ pub(super) fn next_frame(
         let may = link.held.front().is_some_and(|(release, _)| store.tail().may_release(release));
         if may { link.held.pop_front().map(|(_, frame)| frame) } else { None }
     };
-    let first = link.control.pop_front().or_else(|| held(link));
+    let first = link.control.pop_front().or_else(|| link.errands.next(store)).or_else(|| held(link));
     let frame = first.or_else(|| {
         // By turns: neither waits for the other.
         let first = if link.compared { None } else { link.comparing.next_frame(store) };

@@ -9,6 +9,7 @@ mod compares;
 mod copies;
 mod feeds;
 mod harness;
+mod home;
 mod hostile;
 mod lives;
 mod memberships;
@@ -54,7 +55,7 @@ fn operate(cluster: &Cluster, dice: &mut Dice, tokens: &mut Vec<(Vec<u8>, crate:
         }
         (14..16, Some(at)) => {
             let (key, token) = tokens[at].clone();
-            let _ = replica.run(Request::Release { key: &key, token, durable: false }, wall_ms);
+            let _ = replica.run(Request::Release { key: &key, token, level: None, durable: false }, wall_ms);
         }
         (16..19, Some(at)) => {
             let (key, token) = tokens[at].clone();
@@ -223,7 +224,7 @@ fn the_gate_opens_when_caught_up_or_when_waiting_is_over() {
     let mut dropped = alone(&with);
     dropped.node.handle_link_up(&dropped.store, RegionId(2), 9, T0);
     assert_eq!(receive(&mut dropped, 9, &Frame::Hello(Hello { tip: 50, ..hello() }), T0), Ok(()));
-    dropped.node.handle_link_down(RegionId(2), 9);
+    dropped.node.handle_link_down(RegionId(2), 9, T0);
     assert!(tick(&mut dropped, T0 + 2_001), "readiness never depends on unreachable peers");
 }
 

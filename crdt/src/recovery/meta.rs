@@ -43,6 +43,9 @@ pub struct LogMeta {
     /// manifest need not.
     #[serde(skip)]
     pub voice: Option<u64>,
+    /// The newest epoch in which this life may decide as the home of keys (S5). Every segment says it again, too.
+    #[serde(skip)]
+    pub home: Option<u64>,
 }
 
 impl LogMeta {
@@ -106,8 +109,10 @@ impl LogMeta {
                 self.incomplete = !complete;
                 // What it acknowledged once, it may have lost.
                 self.voice = self.voice.filter(|_| *complete);
+                self.home = self.home.filter(|_| *complete);
             }
             Record::Voice(epoch) => self.voice = Some(*epoch),
+            Record::Home(epoch) => self.home = Some(*epoch),
             Record::Entry(..) | Record::Conflict(..) | Record::Synced(..) | Record::Stop(_) => {}
         }
     }

@@ -290,9 +290,11 @@ impl Recovery {
             newest_stamps: self.meta.newest_stamps.clone(),
             incomplete,
             voice: self.meta.voice.filter(|_| !incomplete),
+            home: self.meta.home.filter(|_| !incomplete),
         };
         self.store.begin(incarnation, header.first_lsn, grants_from_ms);
         self.store.gate.remember_voice(memory.voice);
+        self.store.gate.remember_home(memory.home);
         self.store.append_prologue(&memory.cursors, config.wall_ms);
         if incomplete || new_incarnation {
             self.store.append_record(&Record::Complete(!incomplete), Durable::Interval);
@@ -354,6 +356,9 @@ impl Store {
         }
         if let Some(epoch) = self.gate.remembered_voice() {
             self.append_record(&Record::Voice(epoch), Durable::Interval);
+        }
+        if let Some(epoch) = self.gate.remembered_home() {
+            self.append_record(&Record::Home(epoch), Durable::Interval);
         }
         if self.extend_ceiling(wall_ms).is_none() {
             self.repeat_ceiling();

@@ -9,8 +9,7 @@
 //!
 //! Must never: take a version for done that is only held.
 
-use super::{Ran, Release, Scratch, Store, Ticket};
-use crate::decide::Gathered;
+use super::{Look, Ran, Release, Scratch, Store, Ticket};
 use crate::ids::RegionId;
 use crate::limits;
 use crate::request::{BadRequest, Claim, Reply, Request};
@@ -32,7 +31,7 @@ enum From {
 
 impl Store {
     /// Claims the version after `from` of the state machine `claim.key`; version 0 is its beginning. What `Ran` says is of the key
-    /// `version_key(claim.key, from + 1)`; everything else as [`Self::run_gathered`].
+    /// `version_key(claim.key, from + 1)`; everything else as [`Self::look`].
     ///
     /// # Errors
     /// A field is out of its bounds.
@@ -40,7 +39,7 @@ impl Store {
         &self,
         claim: &Claim<'_>,
         from: u64,
-        gathered: Option<Gathered>,
+        look: Look,
         (wall_ms, ticket): (u64, Option<Ticket>),
         scratch: &mut Scratch,
         emit: impl FnOnce(&Reply<'_>),
@@ -53,7 +52,7 @@ impl Store {
             From::Done => {
                 let key = version_key(claim.key, from.saturating_add(1));
                 let next = Request::Claim(Claim { key: &key, ..*claim });
-                let mut ran = self.run_gathered(&next, gathered, wall_ms, ticket, scratch, emit)?;
+                let mut ran = self.look(&next, look, wall_ms, ticket, scratch, emit)?;
                 // The answer depends on what was seen of the version before it, too (S6).
                 if let Ran::Replied(release) = &mut ran {
                     release.join(seen);

@@ -40,6 +40,10 @@ pub struct Gate {
     voice_epoch: AtomicU64,
     /// Somebody has asked for it.
     voice_wanted: AtomicBool,
+    /// The newest epoch in which this life may decide as the home of keys, plus one; 0: none.
+    home_epoch: AtomicU64,
+    /// Somebody has asked for it.
+    home_wanted: AtomicBool,
 }
 
 impl Gate {
@@ -96,6 +100,26 @@ impl Gate {
     /// What [`Self::remember_voice`] was told.
     pub(crate) fn remembered_voice(&self) -> Option<u64> {
         self.voice_epoch.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    /// Somebody asks for what this region decides as the home of a key.
+    pub(crate) fn want_home(&self) {
+        self.home_wanted.store(true, Ordering::Release);
+    }
+
+    /// Whether anybody has, since the start.
+    pub(crate) fn is_home_wanted(&self) -> bool {
+        self.home_wanted.load(Ordering::Acquire)
+    }
+
+    /// The newest epoch in which this life may decide as a home, to be said by every segment.
+    pub(crate) fn remember_home(&self, epoch: Option<u64>) {
+        self.home_epoch.store(epoch.map_or(0, |epoch| epoch.saturating_add(1)), Ordering::Release);
+    }
+
+    /// What [`Self::remember_home`] was told.
+    pub(crate) fn remembered_home(&self) -> Option<u64> {
+        self.home_epoch.load(Ordering::Acquire).checked_sub(1)
     }
 
     /// Sets whether it counts.

@@ -20,6 +20,7 @@ mod arena;
 mod conflicts;
 mod digests;
 mod gate;
+mod homes;
 mod issue;
 mod memory;
 mod merge;
@@ -44,6 +45,7 @@ pub use conflicts::{Compensated, ConflictCounts, ConflictPage, Fed, FeedAsk, Fee
 pub(crate) use digests::Named;
 pub use digests::{Item, Mismatch};
 pub use gate::Gate;
+pub use homes::Look;
 pub use memory::{Memory, Pressure, QuotaUse};
 pub use merge::{MergeRefused, Merged};
 pub(crate) use merge::{Replayed, Visited};
@@ -128,6 +130,7 @@ pub struct Store {
     pub gate: Gate,
     room: room::LogRoom,
     books: memory::Books,
+    homes: homes::Homes,
     waiters: AtomicUsize,
     woken: Mutex<Vec<Ticket>>,
     woken_any: AtomicUsize,
@@ -168,6 +171,7 @@ impl Store {
             gate: Gate::default(),
             room: room::LogRoom::default(),
             books: memory::Books::default(),
+            homes: homes::Homes::default(),
             waiters: AtomicUsize::new(0),
             woken: Mutex::default(),
             woken_any: AtomicUsize::new(0),

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 
 use super::arena::Arena;
 use super::memory::{Rules, Used};
-use super::{Release, Side, Store, Ticket, Watch};
-use crate::decide::{Context, Decision, Gathered, Proposal, Stand, decide, stands};
+use super::{Look, Release, Side, Store, Ticket, Watch};
+use crate::decide::{Context, Decision, Gathered, Home, Proposal, Stand, decide, stands};
 use crate::entry::Entry;
 use crate::hash::KeyHash;
-use crate::ids::Lsn;
+use crate::ids::{Lsn, RegionId};
 use crate::issued;
 use crate::journal::{self, EntryRecord, Origin};
 use crate::limits;
@@ -33,6 +33,9 @@ pub enum Ran {
     /// Nothing was emitted: once the release is reached, `Node::handle_ask` is to gather a majority for this, and
     /// the request is to be run again with what came of it (S5).
     Asks(Proposal, Release),
+    /// Nothing was emitted and nothing written: `Node::handle_forward` is to ask this region, and the request is to be run
+    /// again with what it says (S5, `home`).
+    Forwards(RegionId),
 }
 
 impl Store {
@@ -59,6 +62,19 @@ impl Store {
         scratch: &mut Scratch,
         emit: impl FnOnce(&Reply<'_>),
     ) -> Result<Ran, BadRequest> {
+        self.look(request, gathered.map_or(Look::First, Look::Gathered), wall_ms, ticket, scratch, emit)
+    }
+
+    /// As [`Store::run`], with what the request comes with.
+    pub fn look(
+        &self,
+        request: &Request<'_>,
+        look: Look,
+        wall_ms: u64,
+        ticket: Option<Ticket>,
+        scratch: &mut Scratch,
+        emit: impl FnOnce(&Reply<'_>),
+    ) -> Result<Ran, BadRequest> {
         let rules = &*self.rules();
         let (policy, used) = rules.of_key(request.key());
         request.check(policy, self.config.max_drift_ms)?;
@@ -66,7 +82,7 @@ impl Store {
         if policy.issued_only && is_claim && !issued::is_issued(&self.config.keys, request.key()) {
             return Err(BadRequest::NotIssued);
         }
-        if let Some(reason) = self.refuses(request, wall_ms).filter(|_| gathered.is_none()) {
+        if let Some(reason) = self.refuses(request, look, wall_ms) {
             emit(&Reply::Unavailable { reason, retry_after_ms: limits::RETRY_AFTER_MS_DEFAULT });
             return Ok(Ran::Replied(Release::default()));
         }
@@ -75,6 +91,14 @@ impl Store {
             emit(&Reply::Unavailable { reason, retry_after_ms: limits::RETRY_AFTER_MS_DEFAULT });
             return Ok(Ran::Replied(Release::default()));
         };
+        let home = self.home_at(request, policy, look);
+        if matches!(look, Look::Asked | Look::Withdrawn) && home != Home::Here {
+            emit(&Reply::Unavailable {
+                reason: Reason::Level,
+                retry_after_ms: limits::RETRY_AFTER_MS_DEFAULT,
+            });
+            return Ok(Ran::Replied(Release::default()));
+        }
         if !self.gate.has_voice() && request.level(policy) == Level::Quorum {
             self.gate.want_voice();
         }
@@ -83,7 +107,7 @@ impl Store {
             return Ok(Ran::Replied(self.read(request, hash, wall_ms, policy, emit)));
         }
         let operation =
-            Operation { store: self, request, gathered, hash, wall_ms, rules, policy, used, ticket };
+            Operation { store: self, request, look, home, hash, wall_ms, rules, policy, used, ticket };
         Ok(match self.index.entry(hash) {
             IndexEntry::Vacant(vacant) => {
                 let side = &mut *self.side(hash);
@@ -117,8 +141,14 @@ impl Store {
 
     /// S4.1, first row; completions, renewals and reads go on whatever the gate says (S2, S6), as long as the log
     /// has room.
-    fn refuses(&self, request: &Request<'_>, wall_ms: u64) -> Option<Reason> {
+    fn refuses(&self, request: &Request<'_>, look: Look, wall_ms: u64) -> Option<Reason> {
         match request {
+            // What is granted is decided by the first look, or elsewhere.
+            Request::Claim(_) | Request::Resolve { .. }
+                if matches!(look, Look::Gathered(_) | Look::Answered(Some(_))) =>
+            {
+                None
+            }
             // What has become of an operation is not to be said by a region that may not know it (S7).
             Request::Claim(_) | Request::Resolve { .. } => {
                 self.measure_growth();
@@ -159,6 +189,7 @@ impl Store {
             keys: &self.config.keys,
             stale_ms: self.gate.stale_ms(now_ms),
             gathered: None,
+            home: Home::Not,
             has_voice: self.gate.has_voice(),
         }
     }
@@ -168,7 +199,8 @@ impl Store {
 struct Operation<'o, 'r> {
     store: &'o Store,
     request: &'o Request<'r>,
-    gathered: Option<Gathered>,
+    look: Look,
+    home: Home,
     hash: KeyHash,
     wall_ms: u64,
     rules: &'o Rules,
@@ -201,6 +233,13 @@ impl Operation<'_, '_> {
     ) -> Decided {
         let store = self.store;
         let unwritten = |ran| Decided { ran, wrote: false };
+        if self.look == Look::Withdrawn
+            && let Some(token) = self.request.token()
+            && !store.homes.take_unheard(token.id)
+        {
+            emit(&Reply::Free);
+            return unwritten(Ran::Replied(Release::default()));
+        }
         // Before the tick: a clock that once follows a jump of the wall clock never comes back (S2).
         if !store.below_ceiling(self.wall_ms) || !self.observe_token() {
             let retry_after_ms = limits::RETRY_AFTER_MS_DEFAULT;
@@ -209,8 +248,12 @@ impl Operation<'_, '_> {
         }
         let stamp = store.clock.tick(self.wall_ms);
         let now_ms = store.now_ms(self.wall_ms);
-        let context = Context { stamp, gathered: self.gathered, ..store.context(self.policy, now_ms) };
-        let Decision { reply, delta, loser, asks } = decide(entry, self.request, &context);
+        let gathered = if let Look::Gathered(gathered) = self.look { Some(gathered) } else { None };
+        let context = Context { stamp, gathered, home: self.home, ..store.context(self.policy, now_ms) };
+        let Decision { reply, delta, loser, asks, forwards } = decide(entry, self.request, &context);
+        if let Some(home) = forwards {
+            return unwritten(Ran::Forwards(home));
+        }
         if delta.is_some() && !store.below_ceiling(stamp.ms()) {
             let retry_after_ms = limits::RETRY_AFTER_MS_DEFAULT;
             emit(&Reply::Unavailable { reason: Reason::Clock, retry_after_ms });
@@ -232,6 +275,7 @@ impl Operation<'_, '_> {
             emit(&Reply::Unavailable { reason, retry_after_ms: limits::RETRY_AFTER_FULL_MS });
             return unwritten(Ran::Replied(Release::default()));
         }
+        self.note_heard(&reply, delta.is_some());
         let durable = self.durable();
         if let Some(proposal) = asks {
             let lsn = delta.map_or(0, |delta| self.write(watch, (entry, stored.1), &delta, scratch));
@@ -251,6 +295,20 @@ impl Operation<'_, '_> {
         };
         let lsn = self.write(watch, (entry, stored.1), &delta, scratch);
         Decided { ran: Ran::Replied(seen(watch, durable, lsn)), wrote: true }
+    }
+
+    /// Whether anybody but a peer's service that may have gone is told of a claim (see [`super::homes`]). Under the key's
+    /// lock, as the decision is.
+    fn note_heard(&self, reply: &Reply<'_>, wrote: bool) {
+        if self.home == Home::Here
+            && let Reply::Granted { token, .. } = reply
+        {
+            if wrote && self.look == Look::Asked {
+                self.store.homes.note_unheard(token.id);
+            } else if !wrote {
+                self.store.homes.take_unheard(token.id);
+            }
+        }
     }
 
     /// Why a grant of `delta_len` bytes cannot be kept in memory (S6): nothing else is ever refused for it.
@@ -383,12 +441,18 @@ impl Store {
 
     /// The state of `key` as a record that peers merge, and what is to be synced before it may leave.
     pub(crate) fn told_state(&self, key: &[u8]) -> Option<(Vec<u8>, Release)> {
+        let (body, seen) = self.kept_state(key)?;
+        self.tail.want_synced(seen.written);
+        Some((body, Release { written: seen.written, synced: seen.written }))
+    }
+
+    /// The same, as durable as the namespaces of this shard ask for.
+    pub(crate) fn kept_state(&self, key: &[u8]) -> Option<(Vec<u8>, Release)> {
         let (record, seen) = self.copy_record(key)?;
         let mut body = Vec::with_capacity(record.len() + 1);
         body.push(journal::entry_kind(Origin::Own));
         body.extend_from_slice(&record);
-        self.tail.want_synced(seen.written);
-        Some((body, Release { written: seen.written, synced: seen.written }))
+        Some((body, seen))
     }
 
     /// The state of `key`, as it stands, for a look that takes its time.

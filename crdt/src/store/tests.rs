@@ -60,6 +60,7 @@ fn run(store: &Store, request: Request<'_>, wall_ms: u64) -> (&'static str, Opti
         Ran::Replied(release) => (status, token, release),
         Ran::Parked => ("PARKED", None, Release::default()),
         Ran::Asks(_, release) => ("ASKS", None, release),
+        Ran::Forwards(_) => ("FORWARDS", None, Release::default()),
     }
 }
 

@@ -249,6 +249,8 @@ fn policy_table(config: &Config) -> Vec<String> {
         "retention",
         "lease",
         "level",
+        "home",
+        "fallback",
         "durable",
         "on_lease_end",
         "max_outcome",
@@ -263,6 +265,8 @@ fn policy_table(config: &Config) -> Vec<String> {
             units::duration(policy.retention_ms),
             units::duration(policy.lease_ms),
             format!("{:?}", policy.level).to_lowercase(),
+            policy.home.as_ref().map_or_else(|| "-".to_owned(), |home| home.name.clone()),
+            format!("{:?}", policy.fallback).to_lowercase(),
             format!("{:?}", policy.durable).to_lowercase(),
             format!("{:?}", policy.on_lease_end).to_lowercase(),
             units::bytes(policy.max_outcome_bytes),
@@ -276,7 +280,7 @@ fn policy_table(config: &Config) -> Vec<String> {
     rows.extend(config.policies.named.iter().map(|(name, policy)| row(&format!("{name:?}"), policy)));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..head.len()).map(width).collect();
-    let render = |row: &[String; 11]| {
+    let render = |row: &[String; 13]| {
         let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
         format!("  {}", cells.join("  ").trim_end())
     };

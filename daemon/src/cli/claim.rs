@@ -92,6 +92,8 @@ pub struct ClaimArgs {
 pub enum Level {
     /// This region alone.
     Local,
+    /// The key's home region.
+    Home,
     /// A majority of the regions.
     Quorum,
 }
@@ -101,6 +103,7 @@ impl Level {
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::Home => "home",
             Self::Quorum => "quorum",
         }
     }

@@ -66,6 +66,13 @@ fn advices(reply: &Value) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if pressure(reply, "home").as_deref() == Some("comparing") {
+        advices.push(
+            "DECIDES NO KEY AS ITS HOME: claims at home are refused, or fall back, for the keys of this region until everything \
+             is compared with all others; see onced peers"
+                .to_owned(),
+        );
+    }
     let memory = match pressure(reply, "memory_pressure").as_deref() {
         Some("near") => "MEMORY is used to 80 %: beyond 100 % new claims are refused",
         Some("full") => "MEMORY IS FULL: new claims without a reservation are refused until keys expire",

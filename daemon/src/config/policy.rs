@@ -1,8 +1,8 @@
 //! What a namespace asks for (S8): the checked policy, its defaults and its checks.
 //!
 //! `[namespace.NAME]` takes over what it does not set from `[defaults]`, and that from the table below; the
-//! result is flat, so that nobody looks values up in two places. What this version does not serve (home,
-//! audit) is refused by name: a policy that is accepted and not kept would be a
+//! result is flat, so that nobody looks values up in two places. What this version does not serve
+//! (audit) is refused by name: a policy that is accepted and not kept would be a
 //! promise broken silently.
 
 use std::collections::BTreeMap;
@@ -15,12 +15,14 @@ use super::limits::{self, DAY_MS, KIB, SECOND_MS};
 use super::raw::{RawConfig, RawPolicy};
 use super::units;
 
-/// How strong a claim is (S5). This version serves no `home`.
+/// How strong a claim is (S5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Acknowledged after local durability.
     Local,
+    /// Decided by the key's home region.
+    Home,
     /// Decided by a majority of the regions.
     Quorum,
 }
@@ -33,6 +35,15 @@ pub enum Fallback {
     Local,
     /// Answer UNAVAILABLE.
     Refuse,
+}
+
+/// A region by name and number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HomeRegion {
+    /// As configured.
+    pub name: String,
+    /// As configured.
+    pub id: u16,
 }
 
 /// What happens to a held key whose leases are all over (S4.1).
@@ -100,7 +111,9 @@ pub struct NamespacePolicy {
     pub lease_ms: u64,
     /// Least level of a request.
     pub level: Level,
-    /// What `home` does without its home; of no effect at `local`.
+    /// The region that decides at `home`. `None`: each key has its own, spread evenly over all regions.
+    pub home: Option<HomeRegion>,
+    /// What `home` does without its home; of no effect where nothing is decided at that level.
     pub fallback: Fallback,
     /// What happens when all leases are over.
     pub on_lease_end: OnLeaseEnd,
@@ -132,6 +145,7 @@ impl NamespacePolicy {
         retention_ms: DAY_MS,
         lease_ms: 30 * SECOND_MS,
         level: Level::Local,
+        home: None,
         fallback: Fallback::Refuse,
         on_lease_end: OnLeaseEnd::Takeover,
         durable: Durable::Interval,
@@ -162,11 +176,12 @@ pub(super) fn check(
     raw: &RawConfig,
     log_durable: Durable,
     max_drift_ms: u64,
+    regions: &[HomeRegion],
 ) -> Policies {
     let base = NamespacePolicy { durable: log_durable, ..NamespacePolicy::DEFAULT };
     let defaults = match &raw.defaults {
         Some(table) => {
-            let policy = merge(checker, table.get_ref(), &base);
+            let policy = merge(checker, table.get_ref(), &base, regions);
             check_times(checker, table.get_ref(), &policy, &table.span(), max_drift_ms);
             policy
         }
@@ -186,16 +201,21 @@ pub(super) fn check(
                 ),
             );
         }
-        let policy = merge(checker, table, &defaults);
+        let policy = merge(checker, table, &defaults, regions);
         check_times(checker, table, &policy, &span, max_drift_ms);
         named.insert(name.clone(), policy);
     }
     Policies { defaults, named }
 }
 
-fn merge(checker: &mut Checker<'_>, raw: &RawPolicy, base: &NamespacePolicy) -> NamespacePolicy {
+fn merge(
+    checker: &mut Checker<'_>,
+    raw: &RawPolicy,
+    base: &NamespacePolicy,
+    regions: &[HomeRegion],
+) -> NamespacePolicy {
     refuse_what_is_not_served(checker, raw);
-    let levels = [("local", Level::Local), ("quorum", Level::Quorum)];
+    let levels = [("local", Level::Local), ("home", Level::Home), ("quorum", Level::Quorum)];
     let fallbacks = [("local", Fallback::Local), ("refuse", Fallback::Refuse)];
     let lease_ends = [("takeover", OnLeaseEnd::Takeover), ("unknown", OnLeaseEnd::Unknown)];
     let key_times = [("none", KeyTime::None), ("uuidv7", KeyTime::UuidV7), ("ulid", KeyTime::Ulid)];
@@ -210,6 +230,7 @@ fn merge(checker: &mut Checker<'_>, raw: &RawPolicy, base: &NamespacePolicy) -> 
         ),
         lease_ms: checker.duration_ms(&raw.lease, "lease", limits::LEASE_MS, base.lease_ms),
         level: checker.word(&raw.level, "level", &levels, base.level),
+        home: home(checker, &raw.home, regions).or_else(|| base.home.clone()),
         fallback: checker.word(&raw.fallback, "fallback", &fallbacks, base.fallback),
         on_lease_end: checker.word(&raw.on_lease_end, "on_lease_end", &lease_ends, base.on_lease_end),
         durable: checker.word(&raw.durable, "durable", &DURABLE_WORDS, base.durable),
@@ -240,6 +261,24 @@ fn merge(checker: &mut Checker<'_>, raw: &RawPolicy, base: &NamespacePolicy) -> 
             base.on_unavailable,
         ),
     }
+}
+
+/// The region named, which must be one of the cluster's.
+fn home(checker: &mut Checker<'_>, leaf: &Leaf, regions: &[HomeRegion]) -> Option<HomeRegion> {
+    let (name, span) = checker.text(leaf, "home")?;
+    let known = regions.iter().find(|region| region.name == name);
+    if known.is_none() {
+        let names: Vec<String> = regions.iter().map(|region| format!("{:?}", region.name)).collect();
+        checker.error(
+            &span,
+            format!(
+                "home: {name:?} is no region of this cluster; name this region or a [[peer]] ({}), the same in every \
+                 region, or leave home out: keys are then spread over all regions",
+                names.join(", ")
+            ),
+        );
+    }
+    known.cloned()
 }
 
 /// Audit, and keys that are said to carry two times.

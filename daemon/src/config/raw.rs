@@ -120,6 +120,7 @@ pub(super) struct RawPolicy {
     pub retention: Leaf,
     pub lease: Leaf,
     pub level: Leaf,
+    pub home: Leaf,
     pub fallback: Leaf,
     pub on_lease_end: Leaf,
     pub durable: Leaf,

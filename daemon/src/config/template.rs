@@ -165,8 +165,9 @@ const POLICIES: &str = "
 # retention = \"1d\"
 # How long a holder may be silent before the next claim takes over.
 # lease = \"30s\"
-# level = \"local\"              # or quorum: claims are granted once a majority of the regions holds them
-# fallback = \"refuse\"          # of no effect at level local
+# level = \"local\"              # or home: each key has a region that decides it, one round trip away at most;
+#                              # or quorum: claims are granted once a majority of the regions holds them
+# fallback = \"refuse\"          # or local: what is done at level home while that region cannot be reached
 # on_lease_end = \"takeover\"    # or unknown: nobody runs it again until somebody resolves it
 # durable = \"interval\"         # or always; default: that of [log]
 # key_time = \"none\"            # or uuidv7, ulid: keys older than retention answer EXPIRED
@@ -175,7 +176,8 @@ const POLICIES: &str = "
 # conflict_retention = \"7d\"    # how long CONFLICTS lists a loser
 # audit = false
 # on_unavailable = \"closed\"    # or open: what the gateway does while claims are unavailable
-# These have no bound unless given:
+# These are not set unless given:
+#   home = \"eu\"                at level home: this region decides all keys; else they are spread over all regions
 #   max_staleness = \"1m\"       claims are refused when a peer was last heard longer ago
 #   max_keys = 1000000         new keys beyond it are refused (UNAVAILABLE quota), in this namespace alone
 #   max_bytes = \"256MiB\"       as max_keys; and so much of max_memory is kept free for this namespace. Namespaces

@@ -185,15 +185,15 @@ fn wrong_values_say_where_and_what_to_do() {
         ),
         (
             "[defaults]\nretenton = \"1d\"",
-            "f:6:1: unknown field `retenton`, expected one of `retention`, `lease`, `level`, `fallback`, `on_lease_end`, `durable`, `key_time`, `keys`, `max_outcome`, `max_keys`, `max_bytes`, `max_staleness`, `conflict_retention`, `audit`, `on_unavailable`",
+            "f:6:1: unknown field `retenton`, expected one of `retention`, `lease`, `level`, `home`, `fallback`, `on_lease_end`, `durable`, `key_time`, `keys`, `max_outcome`, `max_keys`, `max_bytes`, `max_staleness`, `conflict_retention`, `audit`, `on_unavailable`",
         ),
         (
-            "[defaults]\nlevel = \"home\"",
-            "f:6:9: level: \"home\" is not known; choose one of \"local\", \"quorum\"",
+            "[defaults]\nhome = \"asia\"",
+            "f:6:8: home: \"asia\" is no region of this cluster; name this region or a [[peer]] (\"europe\"), the same in every region, or leave home out: keys are then spread over all regions",
         ),
         (
             "[defaults]\nlevel = \"global\"",
-            "f:6:9: level: \"global\" is not known; choose one of \"local\", \"quorum\"",
+            "f:6:9: level: \"global\" is not known; choose one of \"local\", \"home\", \"quorum\"",
         ),
         (
             "[namespace.pay]\nkeys = \"issud\"",

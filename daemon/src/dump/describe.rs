@@ -43,6 +43,7 @@ pub(super) fn record(record: &Record<'_>, values: bool) -> Option<Fields> {
             vec![("kind", text("complete")), ("data", text(data))]
         }
         Record::Voice(epoch) => vec![("kind", text("voice")), ("membership", int(*epoch))],
+        Record::Home(epoch) => vec![("kind", text("home")), ("membership", int(*epoch))],
     })
 }
 

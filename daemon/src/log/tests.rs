@@ -56,7 +56,7 @@ fn run(store: &Store, request: Request<'_>) -> (&'static str, Option<Token>, Rel
     });
     match ran.expect("well-formed") {
         Ran::Replied(release) => (status, token, release),
-        Ran::Parked | Ran::Asks(..) => panic!("nobody parks here, nor asks"),
+        Ran::Parked | Ran::Asks(..) | Ran::Forwards(_) => panic!("nobody parks here, nor asks"),
     }
 }
 

@@ -16,12 +16,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use crdt::decide::{Gathered, Proposal};
+use crdt::decide::{Gathered, Proposal, Verdict};
 use crdt::ids::RegionId;
 use crdt::limits::PING_EVERY_MS;
-use crdt::node::{FrameError, LinkId, LinkState, MembershipError, Node, Pacing, PeerView};
+use crdt::node::{ForwardCounts, FrameError, LinkId, LinkState, MembershipError, Node, Pacing, PeerView};
 use crdt::request::{Claim, Reason, Request};
 use crdt::store::{Scratch, Ticket};
+use crdt::wire::Carried;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::certificates::ExpiryWatch;
@@ -36,6 +37,7 @@ pub use dial::{Dialling, MeshError, PeerAddress};
 pub use reconfigure::Reconfigure;
 
 mod dial;
+mod homes;
 mod reconfigure;
 
 /// What PEERS shows of one peer.
@@ -81,6 +83,7 @@ pub(super) enum Event {
     },
     Ask(MeshCommand, oneshot::Sender<Vec<PeerStatus>>),
     Majority(Vec<u8>, Proposal, oneshot::Sender<Gathered>),
+    Forward(RegionId, Carried, oneshot::Sender<Option<Verdict>>),
     Reconfigure(Box<Reconfigure>, oneshot::Sender<Result<(), MembershipError>>),
 }
 
@@ -116,6 +119,14 @@ impl MeshHandle {
     pub async fn majority(&self, key: Vec<u8>, proposal: Proposal) -> Option<Gathered> {
         let (answer, answered) = oneshot::channel();
         self.events.send(Event::Majority(key, proposal, answer)).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// Has `home` decide a request; what it said, or `None` inside if it could not be asked; `None` when the thread has ended.
+    /// It is over within [`crdt::limits::FORWARD_MS_MAX`] and a tick.
+    pub async fn forward(&self, home: RegionId, request: Carried) -> Option<Option<Verdict>> {
+        let (answer, answered) = oneshot::channel();
+        self.events.send(Event::Forward(home, request, answer)).await.ok()?;
         answered.await.ok()
     }
 
@@ -199,6 +210,10 @@ struct Running {
     next_link: LinkId,
     /// Who waits for a majority.
     majorities: HashMap<Ticket, (Vec<u8>, oneshot::Sender<Gathered>)>,
+    /// Who waits for the home of a key.
+    forwards: HashMap<Ticket, oneshot::Sender<Option<Verdict>>>,
+    /// What the metrics know of them.
+    forwards_told: ForwardCounts,
     next_ticket: Ticket,
     /// What was last said in the log: why claims are refused, and which links stall.
     said: (Option<Reason>, Vec<RegionId>),
@@ -227,6 +242,8 @@ impl Running {
             transports,
             next_link: 1,
             majorities: HashMap::new(),
+            forwards: HashMap::new(),
+            forwards_told: ForwardCounts::default(),
             next_ticket: 1,
             said: (None, Vec::new()),
             said_voice: "unused",
@@ -305,6 +322,12 @@ impl Running {
                 self.node.handle_ask(store, ticket, &key, proposal, wall_ms());
                 self.majorities.insert(ticket, (key, answer));
             }
+            Event::Forward(home, request, answer) => {
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                self.forwards.insert(ticket, answer);
+                self.node.handle_forward(ticket, home, &request.request(), wall_ms());
+            }
             Event::Reconfigure(wanted, answer) => {
                 let _ = answer.send(self.reconfigure(*wanted));
             }
@@ -324,7 +347,7 @@ impl Running {
         self.shared.metrics.links_opened.increment(1);
         if let Some(old) = transport.link.take() {
             old.close("replaced by a newer link");
-            self.node.handle_link_down(peer, old.id);
+            self.node.handle_link_down(peer, old.id, wall_ms());
         }
         let id = self.next_link;
         self.next_link += 1;
@@ -335,7 +358,7 @@ impl Running {
     }
 
     fn down(&mut self, peer: RegionId, link: LinkId, reason: String) {
-        self.node.handle_link_down(peer, link);
+        self.node.handle_link_down(peer, link, wall_ms());
         let Some(transport) = self.transports.get_mut(&peer) else { return };
         if transport.link.as_ref().is_some_and(|current| current.id == link) {
             tracing::warn!(region = peer.0, %reason, "the link to a peer is gone");
@@ -362,7 +385,7 @@ impl Running {
             }
             current.close(&error.to_string());
             transport.last_error = Some(error.to_string());
-            self.node.handle_link_down(peer, link);
+            self.node.handle_link_down(peer, link, wall_ms());
         }
     }
 
@@ -414,6 +437,7 @@ impl Running {
                 self.withdraw(&key, gathered.proposal);
             }
         }
+        self.homes();
         let driver = &self.shared.driver;
         driver.wake_parked();
         if driver.store.tail().appended() > driver.store.tail().written() {
@@ -433,7 +457,7 @@ impl Running {
                     tracing::error!(region = request.peer.0, %error, "cannot read the log for a peer");
                     if let Some(link) = transport.link.take() {
                         link.close("the log cannot be read");
-                        self.node.handle_link_down(request.peer, link.id);
+                        self.node.handle_link_down(request.peer, link.id, wall_ms());
                     }
                 }
             }
@@ -468,6 +492,7 @@ impl Running {
             }
             self.said_voice = voice;
         }
+        self.count_forwards();
         metrics::gauge!("onced_healing_share_percent").set(self.node.pacing.share_percent() as f64);
         let views = self.node.peers(&self.shared.driver.store);
         let stalled: Vec<_> =

@@ -52,16 +52,16 @@ pub enum BadArgs {
     #[error("{0:?} is no namespace: what stands before a key's first colon, at most {max} bytes", max = issued::NAMESPACE_BYTES_MAX)]
     Namespace(String),
     /// No such level.
-    #[error("LEVEL takes local or quorum (home is not in this version), not {0:?}")]
+    #[error("LEVEL takes local, home or quorum, not {0:?}")]
     Level(String),
 }
 
-const CLAIM: &str = "CLAIM key [FP hex32] [LEASE ms] [RETENTION ms] [CLAIMANT id] [WAIT ms] [LEVEL local|quorum] \
+const CLAIM: &str = "CLAIM key [FP hex32] [LEASE ms] [RETENTION ms] [CLAIMANT id] [WAIT ms] [LEVEL local|home|quorum] \
                      [NOTE bytes] [DURABLE]";
 const ADVANCE: &str = "ADVANCE key FROM n TO n+1, and what CLAIM takes";
-const COMPLETE: &str = "COMPLETE key token outcome [LEVEL local|quorum] [DURABLE]";
-const RENEW: &str = "RENEW key token [LEASE ms] [LEVEL local|quorum] [DURABLE]";
-const RELEASE: &str = "RELEASE key token [DURABLE]";
+const COMPLETE: &str = "COMPLETE key token outcome [LEVEL local|home|quorum] [DURABLE]";
+const RENEW: &str = "RENEW key token [LEASE ms] [LEVEL local|home|quorum] [DURABLE]";
+const RELEASE: &str = "RELEASE key token [LEVEL local|home] [DURABLE]";
 const RESOLVE: &str = "RESOLVE key COMPLETE outcome, or RESOLVE key RELEASE";
 
 /// Walks the option words after the fixed arguments.
@@ -205,8 +205,18 @@ pub fn release<'b>(args: &[&'b [u8]]) -> Result<Request<'b>, BadArgs> {
     let [_, key, text, words @ ..] = args else {
         return Err(BadArgs::Usage { command: "RELEASE", usage: RELEASE });
     };
-    let durable = durable_only(words, "RELEASE", RELEASE)?;
-    Ok(Request::Release { key, token: token(text)?, durable })
+    let mut words = Words { words, command: "RELEASE", usage: RELEASE };
+    let (mut asked, mut durable) = (None, false);
+    while let Some(word) = words.next() {
+        if is(word, b"LEVEL") {
+            asked = Some(level(words.value("LEVEL", asked.is_some())?)?);
+        } else if is(word, b"DURABLE") {
+            durable = true;
+        } else {
+            return Err(words.unknown(word));
+        }
+    }
+    Ok(Request::Release { key, token: token(text)?, level: asked, durable })
 }
 
 /// `RESOLVE …`
@@ -256,20 +266,12 @@ pub fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(64)]).into_owned()
 }
 
-fn durable_only(words: &[&[u8]], command: &'static str, usage: &'static str) -> Result<bool, BadArgs> {
-    match words {
-        [] => Ok(false),
-        [word] if is(word, b"DURABLE") => Ok(true),
-        [word, ..] => Err(BadArgs::Option { word: shown(word), command, usage }),
-    }
-}
-
 fn token(text: &[u8]) -> Result<Token, BadArgs> {
     Token::from_text(text).ok_or(BadArgs::Token)
 }
 
 fn level(word: &[u8]) -> Result<Level, BadArgs> {
-    let levels = [Level::Local, Level::Quorum];
+    let levels = [Level::Local, Level::Home, Level::Quorum];
     let named = levels.into_iter().find(|level| is(word, level.name().as_bytes()));
     named.ok_or_else(|| BadArgs::Level(shown(word)))
 }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crdt::decide::{Gathered, Proposal};
-use crdt::store::{Release, Scratch, Ticket};
+use crdt::ids::RegionId;
+use crdt::store::{Look, Release, Scratch, Ticket};
+use crdt::wire::Carried;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
@@ -56,7 +58,7 @@ pub async fn serve(stream: UnixStream, mut scope: Scope, caller: (u32, u32)) {
         ticket,
         woken,
         parked: None,
-        gathered: None,
+        look: Look::First,
     };
     let mut stop = Stop { waiting: pin!(scope.stopping()), came: false };
     // However it ends, there is nothing left to tell the client.
@@ -119,8 +121,8 @@ struct Connection<'c> {
     ticket: Ticket,
     woken: Arc<Notify>,
     parked: Option<Parked>,
-    /// What came of the majority that the command at the head of the input has asked for.
-    gathered: Option<Gathered>,
+    /// What came of asking other regions for the command at the head of the input.
+    look: Look,
 }
 
 /// What one round over the input has come to.
@@ -133,6 +135,8 @@ enum Round {
     Park,
     /// The command at the head of the input wants a majority to hold what it proposes.
     Majority(Vec<u8>, Proposal),
+    /// The command at the head of the input is for that region to decide.
+    Home(RegionId, Carried),
     Mesh(MeshCommand),
     Reload,
     Close,
@@ -156,6 +160,10 @@ impl Connection<'_> {
                 Round::Majority(key, proposal) => {
                     self.write_out().await?;
                     self.ask_majority(key, proposal).await?;
+                }
+                Round::Home(home, request) => {
+                    self.write_out().await?;
+                    self.ask_home(home, request).await?;
                 }
                 Round::Mesh(command) => self.ask_mesh(command).await,
                 Round::Reload => self.reload().await,
@@ -196,7 +204,7 @@ impl Connection<'_> {
                 replies: &mut self.replies,
                 wall_ms: now_ms,
                 ticket: may_park.then_some(self.ticket),
-                gathered: self.gathered.take(),
+                look: std::mem::replace(&mut self.look, Look::First),
             };
             let (consumed, done) = match self.parser.parse(&input[at..], &mut args) {
                 Parse::Complete { consumed } => (consumed, caller.run(&args, &mut out)),
@@ -230,6 +238,7 @@ impl Connection<'_> {
                     release.join(asked);
                     break Round::Majority(key, proposal);
                 }
+                Done::Forwards { home, request } => break Round::Home(home, request),
                 Done::Close => break Round::Close,
                 Done::Mesh(command) => {
                     at += consumed;
@@ -342,7 +351,18 @@ impl Connection<'_> {
         tokio::select! {
             gathered = self.shared.mesh.majority(key, proposal) => {
                 // A mesh that has ended is a daemon that stops: no majority is to be had.
-                self.gathered = Some(gathered.unwrap_or(Gathered { proposal, reached: false }));
+                self.look = Look::Gathered(gathered.unwrap_or(Gathered { proposal, reached: false }));
+                Ok(())
+            }
+            () = gone(&self.stream) => Err(Ended),
+        }
+    }
+
+    /// Waits for the home's answer; what it said is for the command's second run.
+    async fn ask_home(&mut self, home: RegionId, request: Carried) -> Result<(), Ended> {
+        tokio::select! {
+            verdict = self.shared.mesh.forward(home, request) => {
+                self.look = Look::Answered(verdict.flatten());
                 Ok(())
             }
             () = gone(&self.stream) => Err(Ended),

@@ -1,9 +1,11 @@
 //! From a parsed command to its answer: who may, what it means, what it must wait for.
 
-use crdt::decide::{Gathered, Proposal};
+use crdt::decide::Proposal;
 use crdt::ids::{self, RegionId};
-use crdt::request::{BadRequest, Reply, Request};
-use crdt::store::{Ran, Release, Scratch, Ticket, version_key};
+use crdt::policy::Fallback;
+use crdt::request::{BadRequest, Claim, Reply, Request};
+use crdt::store::{Look, Ran, Release, Scratch, Ticket, version_key};
+use crdt::wire::Carried;
 
 use super::args::{self, BadArgs, is};
 use super::live::Live;
@@ -37,6 +39,13 @@ pub enum Done {
         /// What is to be synced here first.
         release: Release,
     },
+    /// That region decides: it is to be asked, then the command runs again.
+    Forwards {
+        /// Which.
+        home: RegionId,
+        /// What it is asked.
+        request: Carried,
+    },
     /// Answered; close once it is out.
     Close,
     /// The mesh must be asked, and then answers.
@@ -45,18 +54,24 @@ pub enum Done {
     Reload,
 }
 
-/// What an operation on `key` leaves to its connection.
+/// What an operation leaves to its connection.
 fn done(
     shared: &Shared,
     ran: Result<Ran, BadRequest>,
-    key: &[u8],
-    wait_ms: u64,
+    request: &Request<'_>,
     out: &mut Encoder<'_>,
 ) -> Done {
     match ran {
         Ok(Ran::Replied(release)) => Done::Answered(release),
-        Ok(Ran::Parked) => Done::Parked { key: key.to_vec(), wait_ms },
-        Ok(Ran::Asks(proposal, release)) => Done::Asks { key: key.to_vec(), proposal, release },
+        Ok(Ran::Parked) => {
+            let wait_ms = if let Request::Claim(claim) = request { claim.wait_ms } else { 0 };
+            Done::Parked { key: request.key().to_vec(), wait_ms }
+        }
+        Ok(Ran::Asks(proposal, release)) => Done::Asks { key: request.key().to_vec(), proposal, release },
+        Ok(Ran::Forwards(home)) => match Carried::of(request) {
+            Some(request) => Done::Forwards { home, request },
+            None => Done::Close,
+        },
         Err(bad) => {
             shared.metrics.bad_requests.increment(1);
             let code = if matches!(bad, BadRequest::Outcome { .. }) { "TOOBIG" } else { "BADARG" };
@@ -94,8 +109,8 @@ pub struct Caller<'c> {
     pub wall_ms: u64,
     /// Under which a claim with WAIT may park.
     pub ticket: Option<Ticket>,
-    /// What came of the majority that the command asked for when it ran first.
-    pub gathered: Option<Gathered>,
+    /// With what the command comes: when it runs again, what came of asking other regions.
+    pub look: Look,
 }
 
 impl Caller<'_> {
@@ -139,14 +154,17 @@ impl Caller<'_> {
         }
         let (shared, names) = (self.shared, &self.live.names);
         let replies = &mut *self.replies;
-        let (store, gathered) = (&shared.driver.store, self.gathered);
+        let (store, look) = (&shared.driver.store, self.look);
+        if look == Look::Answered(None) {
+            let falls_back = store.policies().of_key(request.key()).fallback == Fallback::Local;
+            shared.metrics.forwards_unanswered(falls_back).increment(1);
+        }
         let emit = |answer: &Reply<'_>| {
             replies.count(answer);
             reply::encode(answer, names, out);
         };
-        let ran = store.run_gathered(&request, gathered, self.wall_ms, self.ticket, self.scratch, emit);
-        let wait_ms = if let Request::Claim(claim) = &request { claim.wait_ms } else { 0 };
-        Ok(done(shared, ran, request.key(), wait_ms, out))
+        let ran = store.look(&request, look, self.wall_ms, self.ticket, self.scratch, emit);
+        Ok(done(shared, ran, &request, out))
     }
 
     /// ADVANCE: as [`Self::operation`], of the version's own key.
@@ -162,8 +180,9 @@ impl Caller<'_> {
             reply::encode(answer, names, out);
         };
         let at = (self.wall_ms, self.ticket);
-        let ran = shared.driver.store.advance(&claim, from, self.gathered, at, self.scratch, emit);
-        Ok(done(shared, ran, &version_key(claim.key, from + 1), claim.wait_ms, out))
+        let ran = shared.driver.store.advance(&claim, from, self.look, at, self.scratch, emit);
+        let key = version_key(claim.key, from + 1);
+        Ok(done(shared, ran, &Request::Claim(Claim { key: &key, ..claim }), out))
     }
 
     fn rare(&mut self, command: &[u8], args: &[&[u8]], out: &mut Encoder<'_>) -> Result<Done, BadArgs> {

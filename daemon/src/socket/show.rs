@@ -136,7 +136,7 @@ pub fn status(
     let store = &shared.driver.store;
     let closed = store.gate.closed();
     let (memory, quotas) = (store.measure(), store.quotas());
-    out.map(if with_digest { 31 } else { 30 });
+    out.map(if with_digest { 32 } else { 31 });
     out.field_status("OK");
     live.names.field(out, "region", store.config().region);
     out.field_uint("region_id", u64::from(store.config().region.0));
@@ -163,6 +163,7 @@ pub fn status(
     out.field_uint("membership", live.membership);
     let asks = store.policies().ask_majorities();
     out.field_bulk("majority", store.gate.voice_name(asks).as_bytes());
+    out.field_bulk("home", store.home_name().as_bytes());
     quota_rows(&quotas, out);
     certificate_rows(&live.certificates, out);
     if with_digest {

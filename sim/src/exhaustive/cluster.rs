@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher as _};
 
+use crdt::store::Look;
 use crdt::token::Token;
 
 use super::Size;
@@ -19,7 +20,7 @@ use super::site::Site;
 use crate::clock::EPOCH_MS;
 use crate::oracle::Oracle;
 use crate::oracle::agreement::Final;
-use crate::oracle::ask::{Ask, Decision, TokenFact};
+use crate::oracle::ask::{Ask, ByHome, Decision, TokenFact};
 use crate::oracle::facts::{Key, Millis, Region};
 use crate::oracle::violation::{Violation, clause};
 use crate::oracle::winner::{Verdict, winner};
@@ -201,7 +202,7 @@ impl<'s> Cluster<'s> {
         let site = self.sites[at].as_mut().expect("a region is away only within its restart");
         let replica = &mut site.replica;
         let (before, lsn_before, now) = (replica.view(name), replica.appended(), replica.now(wall));
-        let ran = replica.decide(name, &ask, token.as_ref(), (false, None, None), wall);
+        let ran = replica.decide(name, &ask, token.as_ref(), (false, None, Look::First), wall);
         let Ran::Decided(Decided { answer, token: granted, .. }) = ran else {
             unreachable!("nothing parks without a ticket, and nothing asks majorities here")
         };
@@ -223,6 +224,7 @@ impl<'s> Cluster<'s> {
             durable: false,
             quorum: false,
             apart: false,
+            by_home: ByHome::Not,
         };
         site.flush();
         let written = site.written();
@@ -254,7 +256,7 @@ impl<'s> Cluster<'s> {
         for (one, other) in [(a, b), (b, a)] {
             self.queues.remove(&(one, other));
             if let Some(site) = &mut self.sites[one] {
-                site.replica.link_down(other, session);
+                site.replica.link_down(other, session, self.wall);
             }
         }
     }

@@ -51,7 +51,7 @@ fn assemble(checker: &mut Checker<'_>, raw: &RawFile) -> Plan {
     let links = topology::links(checker, &raw.links, &regions);
     let own = topology::own(checker, &raw.link, &links, &regions);
     let disk = topology::disk(checker, &raw.disk, &raw.memory);
-    let (namespaces, counts) = namespaces(checker, &raw.namespace, max_drift_ms.high);
+    let (namespaces, counts) = namespaces(checker, &raw.namespace, max_drift_ms.high, &regions.names);
     let (keys, namespace_of) = keys(checker, raw, &namespaces, &counts);
     let explicit = !raw.job.is_empty() || !raw.storm.is_empty();
     let (habits, demand, services) =
@@ -140,6 +140,7 @@ fn namespaces(
     checker: &mut Checker<'_>,
     raw: &[Spanned<RawNamespace>],
     drift_ms: u64,
+    names: &[String],
 ) -> (Vec<NamespacePlan>, Vec<u64>) {
     let (mut plans, mut counts): (Vec<NamespacePlan>, Vec<u64>) = (Vec::new(), Vec::new());
     for (number, namespace) in raw.iter().enumerate() {
@@ -156,13 +157,13 @@ fn namespaces(
         if plans.iter().any(|plan| plan.name == name) {
             checker.error(&at, format!("name: {name:?} is another namespace's, too; give each its own"));
         }
-        let plan = one_namespace(checker, table, name, &span, drift_ms);
+        let plan = one_namespace(checker, table, (name, &span), drift_ms, names);
         plans.push(plan);
         let keys = checker.fixed(&table.keys, "keys", Unit::Count, 0..=limits::FILE_KEYS_MAX);
         counts.push(keys.unwrap_or(KEYS));
     }
     if plans.is_empty() {
-        let plan = one_namespace(checker, &RawNamespace::default(), "pay", &(0..0), drift_ms);
+        let plan = one_namespace(checker, &RawNamespace::default(), ("pay", &(0..0)), drift_ms, names);
         (plans, counts) = (vec![plan], vec![KEYS]);
     }
     (plans, counts)
@@ -171,9 +172,9 @@ fn namespaces(
 fn one_namespace(
     checker: &mut Checker<'_>,
     raw: &RawNamespace,
-    name: &str,
-    span: &std::ops::Range<usize>,
+    (name, span): (&str, &std::ops::Range<usize>),
     drift_ms: u64,
+    names: &[String],
 ) -> NamespacePlan {
     let times = || 1_000..=limits::FILE_US_MAX;
     let lease_ms = checker.ranged_or(&raw.lease, "lease", Unit::Time, times(), LEASE_MS * 1_000).per(1_000);
@@ -196,16 +197,29 @@ fn one_namespace(
     }
     let ends = [("takeover", false), ("unknown", true)];
     let durable = [("interval", false), ("always", true)];
-    let levels = [("local", Level::Local), ("quorum", Level::Quorum)];
+    let fallbacks = [("refuse", false), ("local", true)];
+    let levels = [("local", Level::Local), ("home", Level::Home), ("quorum", Level::Quorum)];
     NamespacePlan {
         name: name.to_owned(),
         lease_ms,
         retention_ms,
         unknown_on_lease_end: checker.word(&raw.on_lease_end, "on_lease_end", &ends).unwrap_or(false),
         level: checker.word(&raw.level, "level", &levels).unwrap_or_default(),
+        home: home(checker, raw, names),
+        falls_back: checker.word(&raw.fallback, "fallback", &fallbacks).unwrap_or(false),
         durable: checker.word(&raw.durable, "durable", &durable).unwrap_or(false),
         max_keys: checker.ranged(&raw.max_keys, "max_keys", Unit::Count, 1..=limits::FILE_KEYS_MAX),
     }
+}
+
+/// The region that decides a namespace's keys; of no effect at other levels.
+fn home(checker: &mut Checker<'_>, raw: &RawNamespace, names: &[String]) -> Option<usize> {
+    let (name, span) = checker.text(&raw.home, "home")?;
+    let at = names.iter().position(|known| known == name);
+    if at.is_none() {
+        checker.error(&span, format!("home: {name:?} is no region; the regions are {}", names.join(", ")));
+    }
+    at
 }
 
 /// A lease that a job names beside what its namespace retains (S1).

@@ -71,6 +71,8 @@ pub(super) struct NamespacePlan {
     pub retention_ms: Ranged,
     pub unknown_on_lease_end: bool,
     pub level: Level,
+    pub home: Option<usize>,
+    pub falls_back: bool,
     pub durable: bool,
     pub max_keys: Option<Ranged>,
 }
@@ -236,6 +238,8 @@ impl NamespacePlan {
             retention_ms: self.retention_ms.draw(seed),
             unknown_on_lease_end: self.unknown_on_lease_end,
             level: self.level,
+            home: self.home,
+            falls_back: self.falls_back,
             durable: self.durable,
             max_keys: self.max_keys.map(|keys| keys.draw(seed) as usize),
         }

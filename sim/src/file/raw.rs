@@ -57,7 +57,7 @@ table!(RawLinks {
 table!(RawLink { between, from, to, delay, jitter, loss, duplicate, reorder, rate, queue, flap });
 table!(RawDisk { write, sync, segment, reserve, rotate_after, keep, checkpoints });
 table!(RawMemory { ring, max });
-table!(RawNamespace { name, lease, retention, on_lease_end, level, durable, max_keys, keys });
+table!(RawNamespace { name, lease, retention, on_lease_end, level, home, fallback, durable, max_keys, keys });
 table!(RawWorkload {
     habits,
     services,

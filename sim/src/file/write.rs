@@ -158,6 +158,12 @@ fn tables(scenario: &Scenario, names: &[String]) -> Result<String, String> {
         let durable = if namespace.durable { "always" } else { "interval" };
         let _ = writeln!(text, "on_lease_end = {}\ndurable = {}", quoted(end), quoted(durable));
         let _ = writeln!(text, "level = {}", quoted(namespace.level.name()));
+        if let Some(home) = namespace.home {
+            let _ = writeln!(text, "home = {}", quoted(&names[home]));
+        }
+        if namespace.falls_back {
+            let _ = writeln!(text, "fallback = \"local\"");
+        }
         if let Some(keys) = namespace.max_keys {
             let _ = writeln!(text, "max_keys = {keys}");
         }

@@ -6,7 +6,7 @@
 //!
 //! Must never: look at anything but the decision.
 
-use super::ask::{Answer, Ask, Decision, TokenFact};
+use super::ask::{Answer, Ask, ByHome, Decision, TokenFact};
 use super::claims::blocking;
 use super::facts::{Millis, OutcomeFact, View, stamp_ms};
 use super::violation::{Violation, clause};
@@ -14,10 +14,18 @@ use super::winner::{Verdict, all_past, is_abandoned, is_held, winner};
 
 /// Judges an answer to anything but CLAIM.
 pub fn check(decision: &Decision, max_drift: Millis) -> Result<(), Violation> {
-    let asks = decision.answer == Answer::Asks
-        && decision.quorum
-        && !matches!(decision.ask, Ask::Get | Ask::Release { .. });
-    if asks || matches!(decision.answer, Answer::Unavailable { .. }) {
+    let own = if decision.quorum { matches!(decision.ask, Ask::Release { .. }) } else { false };
+    let asks =
+        decision.answer == Answer::Asks && decision.may_ask() && !own && !matches!(decision.ask, Ask::Get);
+    if let (Ask::Complete { token, .. }, Answer::Unavailable { reason }) = (&decision.ask, &decision.answer)
+        && reason == "recorded_here"
+    {
+        return recorded(decision, token);
+    }
+    // What a region is told of the home's clock and state, it cannot judge by its own.
+    let words = matches!(decision.answer, Answer::Superseded { .. } | Answer::Stale { .. });
+    let relayed = words && decision.by_home == ByHome::Relayed;
+    if asks || relayed || matches!(decision.answer, Answer::Unavailable { .. }) {
         return Ok(());
     }
     match &decision.ask {
@@ -37,6 +45,10 @@ pub fn check(decision: &Decision, max_drift: Millis) -> Result<(), Violation> {
 /// S4.2: "STALE only for a bad tag, a claim past `expires_at`, or one voided by FORGET". `None` where
 /// the token counts and the answer is not STALE.
 fn token_ok(decision: &Decision, token: &TokenFact) -> Option<Result<(), Violation>> {
+    if decision.by_home == ByHome::Relayed {
+        // By the home's clock it counts, and what came with it is known here.
+        return None;
+    }
     let void = token.claim.stamp <= decision.before.forgotten;
     // A claim made after its expiry, perhaps by a clock that is ahead, supersedes it (S3).
     let superseded = decision.before.claims().any(|claim| stamp_ms(claim.stamp) >= token.expires_at);
@@ -62,6 +74,15 @@ fn token_ok(decision: &Decision, token: &TokenFact) -> Option<Result<(), Violati
         }
         _ => None,
     }
+}
+
+/// S5: "a COMPLETE without one answers UNAVAILABLE recorded_here": then it is.
+fn recorded(decision: &Decision, token: &TokenFact) -> Result<(), Violation> {
+    let after = &decision.after.outcomes;
+    if after.iter().any(|o| o.claim == token.claim) || after.len() >= OUTCOMES_STORED {
+        return Ok(());
+    }
+    Err(wrong(decision, "no outcome of the claim is recorded here"))
 }
 
 fn complete(decision: &Decision, token: &TokenFact, bytes: &[u8]) -> Result<(), Violation> {
@@ -140,7 +161,8 @@ fn renew(decision: &Decision, token: &TokenFact) -> Result<(), Violation> {
         Verdict::Held(a) if a.claim == token.claim && decision.now <= a.lease_until);
     match &decision.answer {
         Answer::Renewed { lease_until } => {
-            if !running {
+            // The home has judged that by its own clock, and it was a while ago.
+            if !running && decision.by_home != ByHome::Relayed {
                 return Err(wrong(decision, "the claim no longer won, or its lease was over"));
             }
             let stored = decision.after.attempts.iter().find(mine).map(|a| a.lease_until);

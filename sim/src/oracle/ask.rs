@@ -151,7 +151,7 @@ pub enum Answer {
     Free,
     /// S4.6.
     Forgotten,
-    /// S5: nobody is told anything; a majority is asked first.
+    /// S5: nobody is told anything; a majority, or the home, is asked first.
     Asks,
 }
 
@@ -179,6 +179,21 @@ impl Answer {
             Self::Asks => "ASKS",
         }
     }
+}
+
+/// How a decision stands to the home of its key (S5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ByHome {
+    /// Its namespace is not decided by homes.
+    Not,
+    /// It was decided by the home, or, of a holder, by the region of its claim.
+    Here,
+    /// The home has decided, and another region tells it.
+    Relayed,
+    /// Another region has decided something, or asks.
+    Elsewhere,
+    /// Anybody may decide: the policy falls back, or the region is about to leave.
+    FallsBack,
 }
 
 /// One decision: a request, its answer, and the region's entry on both sides of it.
@@ -216,9 +231,16 @@ pub struct Decision {
     pub quorum: bool,
     /// Regions' wall clocks differ by more than `max_drift` now: leases promise nothing (INV-6).
     pub apart: bool,
+    /// How it stands to the home of its key.
+    pub by_home: ByHome,
 }
 
 impl Decision {
+    /// Others may have to be asked before anybody is told anything.
+    pub fn may_ask(&self) -> bool {
+        self.quorum || self.by_home != ByHome::Not
+    }
+
     /// A violation noticed at this decision.
     pub fn violation(&self, invariant: &'static str, text: &'static str, story: [String; 2]) -> Violation {
         let (key, regions) = (Some(self.key), [self.region].into());

@@ -13,7 +13,7 @@
 
 use std::rc::Rc;
 
-use super::ask::{Answer, Ask, Decision};
+use super::ask::{Answer, Ask, ByHome, Decision};
 use super::facts::{AttemptFact, ClaimName, Millis, Phase, View, stamp_ms};
 use super::violation::{Violation, clause};
 use super::winner::{Verdict, all_past, counts, is_abandoned, is_held, winner};
@@ -45,6 +45,8 @@ pub fn check(decision: &Decision, rules: Rules) -> Result<(), Violation> {
     let (view, now) = (&with_withdrawn(decision), decision.now);
     let verdict = winner(view);
     match &decision.answer {
+        // The home's decision has been judged where it was made; see `homes`.
+        Answer::Granted { .. } if decision.by_home == ByHome::Relayed => Ok(()),
         Answer::Granted { claim, .. } if is_asked(view, *claim) => gathered(decision, *claim, rules),
         Answer::Granted { claim, .. } if view.claims().any(|known| known == *claim) => {
             again(decision, *claim, *fingerprint, claimant)
@@ -73,7 +75,7 @@ pub fn check(decision: &Decision, rules: Rules) -> Result<(), Violation> {
             Err(unfounded(decision, "the policy or the leases do not make this UNKNOWN"))
         }
         // Nothing is told yet; what may be written is the writes' affair.
-        Answer::Asks if decision.quorum => Ok(()),
+        Answer::Asks if decision.may_ask() => Ok(()),
         Answer::Unavailable { .. } | Answer::Expired => Ok(()),
         other => Err(unfounded(decision, &format!("{} is no answer to CLAIM", other.status()))),
     }

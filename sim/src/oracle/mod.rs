@@ -18,6 +18,7 @@ pub mod claims;
 pub mod exclusive;
 pub mod facts;
 pub mod history;
+pub mod homes;
 pub mod laws;
 pub mod ledger;
 pub mod sight;
@@ -67,6 +68,7 @@ pub struct Oracle {
     /// Incarnation and log epoch of every start.
     lives: BTreeMap<Region, Vec<(u32, u32)>>,
     exclusive: exclusive::Exclusive,
+    homes: homes::Homes,
 }
 
 impl Oracle {
@@ -83,6 +85,7 @@ impl Oracle {
             delivered: BTreeMap::new(),
             lives: BTreeMap::new(),
             exclusive: exclusive::Exclusive::new(regions.len() / 2 + 1),
+            homes: homes::Homes::default(),
         }
     }
 
@@ -116,6 +119,7 @@ impl Oracle {
         self.stamps.entry(region).or_default().issue(decision, &parts)?;
         answers::check(decision, self.max_drift)?;
         self.exclusive.decided(decision)?;
+        self.homes.decided(decision)?;
         self.look(&Look {
             region,
             key,
@@ -218,6 +222,7 @@ impl Oracle {
     pub fn crashed(&mut self, region: Region, kept: Lsn, process_only: bool) {
         self.stamps.entry(region).or_default().crash(kept, process_only);
         self.ledger.crash(region, kept);
+        self.homes.crashed(region, kept);
         self.sights.entry(region).or_default().iter_mut().for_each(|sight| sight.crash(kept));
         self.delivered.retain(|(from, ..), _| *from != region);
     }
@@ -225,6 +230,7 @@ impl Oracle {
     /// A region lost its disk.
     pub fn wiped(&mut self, region: Region) {
         self.exclusive.disk_lost();
+        self.homes.lost(region);
         self.ledger.wipe(region);
         self.sights.entry(region).or_default().iter_mut().for_each(|sight| *sight = Sight::default());
         // What it issued and nobody saw is gone without a trace; S6 asks for stamps above what peers know.
@@ -249,6 +255,7 @@ impl Oracle {
     pub fn retired(&mut self, region: Region) {
         // What it held in a majority nobody can ask it for any more.
         self.exclusive.disk_lost();
+        self.homes.lost(region);
         self.ledger.wipe(region);
         self.delivered.retain(|(from, ..), _| *from != region);
     }

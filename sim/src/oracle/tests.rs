@@ -3,7 +3,7 @@
 
 use super::Oracle;
 use super::agreement::{ConflictFact, Final};
-use super::ask::{Answer, Ask, Decision, TokenFact};
+use super::ask::{Answer, Ask, ByHome, Decision, TokenFact};
 use super::facts::{AttemptFact, ClaimName, Millis, OutcomeFact, Phase, Region, View};
 use super::sight::Look;
 use super::violation::Violation;
@@ -102,6 +102,7 @@ impl Tale {
             durable: false,
             quorum: false,
             apart: false,
+            by_home: ByHome::Not,
         };
         let receipt = self.oracle.decided(&decision)?;
         self.oracle.told(receipt, ms * 1000, self.lsn, 0)
@@ -287,6 +288,7 @@ fn an_answer_that_leaves_early_is_inv_8() {
         durable: true,
         quorum: false,
         apart: false,
+        by_home: ByHome::Not,
     };
     let receipt = oracle.decided(&decision).expect("free");
     assert_eq!(broken(oracle.told(receipt, 1, 5, 4)), "INV-8", "written and not synced");

@@ -56,6 +56,12 @@ pub mod clause {
     /// Exclusive grants.
     pub const INV_6: &str = "No two live quorum grants of a key (lease running), clocks within `max_drift`, FORGET \
                              excepted.";
+    /// The same, where homes decide.
+    pub const INV_6_HOME: &str = "`home` with fallback = refuse: no two live grants of a key while the home keeps its disk and \
+                                  is not changed.";
+    /// Who decides.
+    pub const S5_HOME: &str = "`home`: the key's home region decides CLAIM, RENEW, COMPLETE, RELEASE. Unreachable: \
+                               `fallback = local | refuse`.";
     /// Survival.
     pub const INV_7: &str = "An acknowledged claim or outcome survives any crash its durability covers.";
     /// Nothing early.

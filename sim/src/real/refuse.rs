@@ -4,6 +4,8 @@
 
 use std::collections::BTreeSet;
 
+use crdt::policy::Level;
+
 use crate::faults::Fault;
 use crate::schedule::Schedule;
 
@@ -26,6 +28,11 @@ pub fn refused(schedule: &Schedule, clocks: bool) -> Vec<String> {
     if scenario.tight_memory_bytes.is_some() {
         let text =
             "real mode can't play `max_memory` of so few bytes: a daemon's own bound is far above; remove it";
+        reasons.insert(text.to_owned());
+    }
+    if scenario.namespaces.iter().any(|namespace| namespace.level == Level::Home) {
+        let text = "real mode can't judge `level = \"home\"` yet: from outside, what another region decided looks like a write of \
+                    the region that told it; use `local` or `quorum`, or `onced-sim run` or `measure`";
         reasons.insert(text.to_owned());
     }
     if scenario.sites() < 2 {

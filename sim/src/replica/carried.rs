@@ -5,7 +5,7 @@
 use crdt::entry::Bytes;
 use crdt::journal::Record;
 use crdt::wire::stream::{self, Author};
-use crdt::wire::{Bodies, Frame};
+use crdt::wire::{Bodies, Frame, push_body};
 
 use super::convert;
 use crate::oracle::facts::View;
@@ -32,6 +32,11 @@ pub fn carried(from: usize, bytes: &[u8]) -> Carried {
             stream::unpack(Author { region, incarnation: last.incarnation }, bodies)
         }
         Frame::Repair { bodies, .. } => Ok(bodies.0.to_vec()),
+        Frame::Forwarded { body, .. } if !body.0.is_empty() => {
+            let mut bodies = Vec::new();
+            push_body(body.0, &mut bodies);
+            Ok(bodies)
+        }
         _ => return carried,
     };
     for body in Bodies::new(Bytes(&unpacked.unwrap_or_default())) {
@@ -66,5 +71,8 @@ const fn kind(frame: &Frame<'_>) -> &'static str {
         Frame::Behind { .. } => "behind",
         Frame::Ask { .. } => "ask",
         Frame::Voice { .. } => "voice",
+        Frame::Forward { .. } => "forward",
+        Frame::Forwarded { .. } => "forwarded",
+        Frame::Withdraw { .. } => "withdraw",
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn view(entry: &Entry<'_>) -> View {
     .sorted()
 }
 
-fn token_fact(token: &Token) -> TokenFact {
+pub(super) fn token_fact(token: &Token) -> TokenFact {
     TokenFact {
         claim: name(token.id),
         fingerprint: token.fingerprint.map(|fingerprint| fingerprint.0),

@@ -34,6 +34,13 @@ pub enum Said {
         /// After so many changes of membership.
         step: usize,
     },
+    /// What the home of this key has decided (S5).
+    Decided {
+        /// Its name.
+        key: Vec<u8>,
+        /// What the home knows of it.
+        view: View,
+    },
     /// The first frame of a session.
     Hello,
     /// Part of a comparison: what is held, or which of it is wanted.
@@ -87,6 +94,13 @@ fn decoded(bytes: &[u8]) -> Said {
                 let view = read.entry.unpack().map(|entry| convert::view(&entry));
                 let (key, view) = (read.key.0.to_vec(), view.unwrap_or_default());
                 Said::Voice { key, view, step: epoch as usize - 1 }
+            }
+            _ => Said::Other,
+        },
+        Ok(Frame::Forwarded { body, .. }) if !body.0.is_empty() => match Record::decode(body.0) {
+            Ok(Record::Entry(_, read)) => {
+                let view = read.entry.unpack().map(|entry| convert::view(&entry));
+                Said::Decided { key: read.key.0.to_vec(), view: view.unwrap_or_default() }
             }
             _ => Said::Other,
         },

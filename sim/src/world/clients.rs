@@ -2,13 +2,14 @@
 //!
 //! Must never: tell a service anything before the region released it.
 
-use crdt::decide::{Gathered, Proposal};
+use crdt::decide::Proposal;
 use crdt::policy::Level;
-use crdt::store::Release;
+use crdt::store::{Look, Release};
 
+use super::homes::Forwarding;
 use super::{Event, Held, Told, World};
 use crate::goals::Goal;
-use crate::oracle::ask::{Answer, Ask, Decision};
+use crate::oracle::ask::{Answer, Ask, ByHome, Decision};
 use crate::oracle::facts::{Phase, View};
 use crate::oracle::violation::{Violation, clause};
 use crate::oracle::winner::{all_past, is_abandoned, winner};
@@ -118,7 +119,7 @@ impl World {
             let Some(Asking { job, sent, until_us, .. }) = self.sites[at].asking.remove(&ticket) else {
                 continue;
             };
-            self.look_at(job, ticket, &sent, (until_us, Some(gathered)))?;
+            self.look_at(job, ticket, &sent, (until_us, Look::Gathered(gathered)))?;
         }
         Ok(())
     }
@@ -131,7 +132,11 @@ impl World {
         let until_us = self.now_us() + wait * 1000;
         self.decide(job, request, sent, Some(until_us))?;
         let (site, life) = (sent.region, self.sites[sent.region].life);
-        if self.sites[site].parked.contains_key(&request) || self.sites[site].asking.contains_key(&request) {
+        let waits = &self.sites[site];
+        if waits.parked.contains_key(&request)
+            || waits.asking.contains_key(&request)
+            || waits.forwarding.contains_key(&request)
+        {
             self.heap.at(until_us, Event::Wake { site, life, ticket: request, over: true });
         }
         Ok(())
@@ -173,22 +178,23 @@ impl World {
         sent: &Sent,
         until_us: Option<u64>,
     ) -> Result<(), Violation> {
-        self.look_at(job, request, sent, (until_us, None))?;
+        self.look_at(job, request, sent, (until_us, Look::First))?;
         self.pump(sent.region)
     }
 
     /// One look at a request's key, the first or the second; until some time it may park.
-    fn look_at(
+    pub(super) fn look_at(
         &mut self,
         job: usize,
         request: u64,
         sent: &Sent,
-        (until_us, gathered): (Option<u64>, Option<Gathered>),
+        (until_us, look): (Option<u64>, Look),
     ) -> Result<(), Violation> {
         let at_us = self.now_us();
         let (at, key) = (sent.region, sent.key);
         let apart = self.clocks_apart(at_us);
         let ticket = until_us.filter(|until_us| at_us < *until_us).map(|_| request);
+        let by_home = self.by_home(at, key, &sent.ask, look);
         let site = &mut self.sites[at];
         let (region, wall, dead_by) = (site.region(), site.wall(at_us), site.death_ms(at_us));
         let trusted = site.trusts_clock(at_us);
@@ -198,12 +204,13 @@ impl World {
             if is_forged(&sent.ask) { forge(&self.tokens[number]) } else { self.tokens[number] }
         });
         let (before, lsn_before, now) = (replica.view(name), replica.appended(), replica.now(wall));
-        let ran = replica.decide(name, &sent.ask, token.as_ref(), (sent.durable, ticket, gathered), wall);
+        let ran = replica.decide(name, &sent.ask, token.as_ref(), (sent.durable, ticket, look), wall);
         let parked = matches!(ran, Ran::Parked);
-        if parked && gathered.is_none() {
+        if parked && !matches!(look, Look::Gathered(_)) {
             self.park(job, request, sent, until_us.unwrap_or_default());
             return Ok(());
         }
+        let home = if let Ran::Forwards(home) = ran { Some(home) } else { None };
         let (decided, asks) = decided(ran);
         let Decided { answer, token: granted, release } = decided;
         let policy = &self.scenario.namespaces[self.scenario.namespace_of[key]];
@@ -227,6 +234,7 @@ impl World {
             durable: asked || policy.durable || quorum && !matches!(sent.ask, Ask::Get | Ask::Release { .. }),
             quorum,
             apart,
+            by_home,
         };
         self.trace.event(
             at_us,
@@ -238,9 +246,15 @@ impl World {
         let receipt = self.oracle.decided(&decision)?;
         self.check_bounds(at, &decision)?;
         self.check_ready(at, &decision)?;
+        self.check_home(at, &decision)?;
         self.note_touched(at, &decision);
         self.note_goals(&decision);
-        self.note_rounds(&decision, gathered);
+        self.note_rounds(&decision, look);
+        self.note_home_goals(&decision, look);
+        if let Some(home) = home {
+            self.forward(at, home, request, Forwarding { job, sent: sent.clone(), until_us });
+            return Ok(());
+        }
         if let Some(proposal) = asks {
             let asking = Asking { job, sent: sent.clone(), proposal, release, asked: false, until_us };
             self.sites[at].asking.insert(request, asking);
@@ -260,8 +274,8 @@ impl World {
         Ok(())
     }
 
-    fn note_rounds(&mut self, decision: &Decision, gathered: Option<Gathered>) {
-        let Some(gathered) = gathered else { return };
+    fn note_rounds(&mut self, decision: &Decision, look: Look) {
+        let Look::Gathered(gathered) = look else { return };
         let goal = match (&decision.ask, &decision.answer) {
             (Ask::Claim { .. }, Answer::Granted { .. }) => Goal::QuorumGranted,
             (Ask::Claim { .. }, Answer::InProgress) if !gathered.reached => Goal::QuorumYielded,
@@ -276,7 +290,7 @@ impl World {
 
     /// S6: a bound refuses what exceeds it and nothing else. What peers granted may exceed it; what this region
     /// grants may not.
-    fn check_bounds(&self, at: usize, decision: &Decision) -> Result<(), Violation> {
+    pub(super) fn check_bounds(&self, at: usize, decision: &Decision) -> Result<(), Violation> {
         let namespace = self.scenario.namespace_of[decision.key];
         let max_keys = self.scenario.namespaces[namespace].max_keys;
         let Some(replica) = &self.sites[at].replica else { return Ok(()) };
@@ -288,6 +302,10 @@ impl World {
                 .filter(|key| !replica.view(&self.scenario.keys[**key]).is_empty())
                 .count()
         };
+        if decision.by_home == ByHome::Relayed {
+            // The home's bounds were judged there.
+            return Ok(());
+        }
         let is_claim = matches!(decision.ask, Ask::Claim { .. });
         let wrong = match (&decision.answer, max_keys) {
             (Answer::Unavailable { reason }, None) if reason == "quota" => "it has no quota".to_owned(),
@@ -310,14 +328,14 @@ impl World {
     }
 
     /// Some regions' wall clocks differ by more than they may (S2).
-    fn clocks_apart(&self, at_us: u64) -> bool {
+    pub(super) fn clocks_apart(&self, at_us: u64) -> bool {
         let walls = self.sites.iter().filter(|site| site.replica.is_some()).map(|site| site.wall(at_us));
         let (least, most) =
             walls.fold((u64::MAX, 0), |(least, most), wall| (least.min(wall), most.max(wall)));
         most.saturating_sub(least) > self.scenario.max_drift_ms
     }
 
-    fn note_goals(&mut self, decision: &Decision) {
+    pub(super) fn note_goals(&mut self, decision: &Decision) {
         let Decision { before, after, answer, .. } = decision;
         let goal = match answer {
             Answer::Granted { claim, .. } if before.claims().any(|known| known == *claim) => {
@@ -374,11 +392,12 @@ fn decided(ran: Ran) -> (Decided, Option<Proposal>) {
         Ran::Decided(decided) => (decided, None),
         Ran::Parked => (untold(Answer::InProgress, Release::default()), None),
         Ran::Asks(proposal, release) => (untold(Answer::Asks, release), Some(proposal)),
+        Ran::Forwards(_) => (untold(Answer::Asks, Release::default()), None),
     }
 }
 
 /// The client has tampered with its token.
-fn is_forged(ask: &Ask) -> bool {
+pub(super) fn is_forged(ask: &Ask) -> bool {
     match ask {
         Ask::Complete { token, .. } | Ask::Renew { token, .. } | Ask::Release { token } => token.forged,
         Ask::Claim { .. } | Ask::Get | Ask::Forget | Ask::Resolve { .. } => false,

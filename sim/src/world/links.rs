@@ -53,9 +53,11 @@ impl World {
     }
 
     pub(super) fn session_down(&mut self, at: usize, peer: usize, session: u64) -> Result<(), Violation> {
+        let now_us = self.now_us();
         let site = &mut self.sites[at];
+        let wall = site.wall(now_us);
         if let Some(replica) = site.replica.as_mut() {
-            replica.link_down(peer, session);
+            replica.link_down(peer, session, wall);
         }
         if site.links[peer] == session {
             site.links[peer] = 0;
@@ -203,6 +205,7 @@ impl World {
                 self.overhear_holds((at, peer), (incarnation, epoch), lsn, durable)
             }
             Said::Voice { key, view, step } => self.check_voice((at, peer), &key, &view, step),
+            Said::Decided { key, view } => self.check_home_word((at, peer), &key, &view),
             Said::Compares => {
                 self.figures.bytes_compared += bytes.len() as u64;
                 Ok(())

@@ -88,6 +88,7 @@ impl World {
         site.held.clear();
         site.parked.clear();
         site.asking.clear();
+        site.forwarding.clear();
         site.links.fill(0);
         (site.log, site.fuse) = (None, None);
         // A process that stood still is ended all the same, and whoever held it wants nothing of it before.

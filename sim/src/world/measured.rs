@@ -5,7 +5,7 @@
 use super::{Event, World};
 use crate::limits;
 use crate::oracle::agreement::ConflictFact;
-use crate::oracle::ask::{Answer, Ask, Decision};
+use crate::oracle::ask::{Answer, Ask, ByHome, Decision};
 use crate::oracle::facts::{Key, View, stamp_ms};
 
 /// A cut is over, and what regions knew differently then becomes alike.
@@ -19,10 +19,13 @@ impl World {
     pub(super) fn sample(&mut self, decision: &Decision) {
         let Some(samples) = &mut self.samples else { return };
         match (&decision.ask, &decision.answer) {
-            (Ask::Complete { .. }, Answer::Completed | Answer::Contested) => {
+            (Ask::Complete { token, .. }, Answer::Completed | Answer::Contested) => {
                 // Told again to whoever asks again. At quorum it is told once a majority holds what was written before (S5).
                 let held = |view: &View| view.outcomes.iter().filter(|outcome| outcome.majority).count();
-                let new = if decision.quorum {
+                // At home it may be told by a region that has written nothing.
+                let new = if decision.by_home != ByHome::Not {
+                    self.executed.insert(token.claim)
+                } else if decision.quorum {
                     held(&decision.after) > held(&decision.before)
                 } else {
                     decision.after.outcomes.len() > decision.before.outcomes.len()

@@ -16,6 +16,7 @@ mod clients;
 mod consumers;
 mod covering;
 mod ending;
+mod homes;
 mod links;
 mod lives;
 mod log;
@@ -220,6 +221,8 @@ pub struct World {
     pub(crate) statuses: BTreeMap<&'static str, u64>,
     pub(crate) figures: Figures,
     pub(crate) samples: Option<Samples>,
+    /// Claims of which a service was told that they are completed, in namespaces decided by homes.
+    executed: BTreeSet<crate::oracle::facts::ClaimName>,
     close: bool,
     /// Patterns that are cut, in the order in which that began.
     open_cuts: Vec<Pattern>,
@@ -285,6 +288,7 @@ impl World {
             statuses: BTreeMap::new(),
             figures: Figures::default(),
             samples: None,
+            executed: BTreeSet::new(),
             close: false,
             open_cuts: Vec::new(),
             healing: None,

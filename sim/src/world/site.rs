@@ -16,6 +16,7 @@ use super::backups::Backup;
 use super::clients::{Asking, Parked};
 use super::consumers::FEED_TICKETS;
 use super::covering::{Covering, STEP_US};
+use super::homes::Forwarding;
 use super::lives::{Crash, Death};
 use super::log::{Log, UnderWay};
 use super::watch::Watch;
@@ -55,6 +56,8 @@ pub(super) struct Site {
     pub(super) parked: BTreeMap<u64, Parked>,
     /// Requests that wait for a majority, by the request's number.
     pub(super) asking: BTreeMap<u64, Asking>,
+    /// Requests that wait for the homes of their keys.
+    pub(super) forwarding: BTreeMap<u64, Forwarding>,
     /// By peer: the session that the replica was told of; 0 for none.
     pub(super) links: Vec<u64>,
     /// The last record that the kernel has.
@@ -123,6 +126,7 @@ impl Site {
             held: Vec::new(),
             parked: BTreeMap::new(),
             asking: BTreeMap::new(),
+            forwarding: BTreeMap::new(),
             links: vec![0; scenario.sites()],
             written: 0,
             synced: 0,
@@ -239,6 +243,7 @@ impl World {
     pub(super) fn pump(&mut self, at: usize) -> Result<(), Violation> {
         let life = self.sites[at].life;
         self.ask_majorities(at)?;
+        self.homes(at)?;
         self.send_frames(at)?;
         if self.trace.lines().is_multiple_of(limits::DIGEST_EVERY) {
             self.check_digest(at)?;

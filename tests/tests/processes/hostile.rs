@@ -6,13 +6,15 @@
 
 use std::time::{Duration, Instant};
 
+use crdt::decide::Verdict;
 use crdt::digest::{Bucket, Horizon};
 use crdt::entry::{Attempt, Bytes, Entry, Packed, Phase};
 use crdt::hlc::Stamp;
 use crdt::ids::{ClaimId, Cursor, Incarnation, LogEpoch, RegionId};
 use crdt::journal::{EntryRecord, Origin, Record};
 use crdt::limits;
-use crdt::wire::{Exchange, Frame, Hello, RangeSums, push_body};
+use crdt::request::{Claim, Request};
+use crdt::wire::{Errand, Exchange, Frame, Hello, RangeSums, push_body};
 use tests::hostile::{Attacker, HOSTILE, HostileLink, now_ms};
 use tests::{Cluster, Setup, status, until};
 
@@ -132,7 +134,7 @@ const SHARDS: u32 = limits::SHARDS_DEFAULT as u32;
 /// What is done, under which name it is counted, what the other side is told, and the bytes behind a good hello.
 type Lie = (&'static str, &'static str, &'static str, fn(&mut HostileLink<'_>) -> bool);
 
-const LIES: [Lie; 14] = [
+const LIES: [Lie; 15] = [
     ("an empty frame", "length", "beyond the bound", |link| link.bytes(&[0; 4])),
     ("a frame of 4 GB", "length", "beyond the bound", |link| link.bytes(&[0xff; 4])),
     ("garbage", "malformed", "do not decode", |link| link.framed(&[1, 0xee, 0xee, 0xee])),
@@ -169,6 +171,12 @@ const LIES: [Lie; 14] = [
         link.framed(&narrow(SHARDS, &[5; 100_000]))
     }),
     ("shards that nobody has", "comparison", "do not fit", |link| link.framed(&narrow(SHARDS * 2, &[5]))),
+    ("a request for a home, of a key beyond its bound", "malformed", "exceeds its bounds", |link| {
+        let key = [7; limits::KEY_BYTES_MAX + 1];
+        let request = Request::Claim(Claim { key: &key, ..Claim::default() });
+        let errand = Errand::of(&request).expect("a home decides it");
+        link.frame(&Frame::Forward { number: 1, epoch: 1, errand })
+    }),
     ("sums of more buckets than there may be", "comparison", "do not fit", |link| {
         let sums = (0..=limits::COMPARE_BUCKETS_MAX as u64).map(|n| (Bucket(n), n)).collect();
         link.frame(&Frame::Compare { exchange: exchange(SHARDS), sums })
@@ -237,6 +245,18 @@ fn a_certified_peer_that_wastes_time_and_room_gets_little_of_either() {
     let question = narrow(SHARDS, &[1, 2, 3]);
     (0..5_000).take_while(|_| link.framed(&question)).for_each(drop);
     victims.are_unharmed("5,000 questions at once");
+
+    let mut link = attacker.linked();
+    for number in 0..20_000 {
+        // Of a region that is the home of nothing, for a membership that is none, and answers to what nobody asked.
+        let request = Request::Claim(Claim { key: b"pay:forwarded", ..Claim::default() });
+        let errand = Errand::of(&request).expect("a home decides it");
+        let (epoch, verdict) = (number % 3, Verdict::Done);
+        link.frame(&Frame::Forward { number, epoch, errand });
+        link.frame(&Frame::Forwarded { number, verdict, body: Bytes(b"x") });
+        link.frame(&Frame::Withdraw { number });
+    }
+    victims.are_unharmed("20,000 requests for homes");
 
     let mut link = attacker.linked();
     assert!(link.bytes(&(limits::FRAME_BYTES_MAX as u32).to_le_bytes()));

@@ -10,6 +10,7 @@ mod demo;
 mod disk;
 mod golden;
 mod histories;
+mod home;
 mod hostile;
 mod issued;
 mod links;

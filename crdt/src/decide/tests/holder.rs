@@ -12,7 +12,7 @@ fn renew(attempt: &Attempt<'_>, lease_ms: Option<u64>) -> Request<'static> {
 }
 
 fn release(attempt: &Attempt<'_>) -> Request<'static> {
-    Request::Release { key: KEY, token: token(attempt), durable: false }
+    Request::Release { key: KEY, token: token(attempt), level: None, durable: false }
 }
 
 fn completed(ms: u64, region: RegionId) -> Reply<'static> {
@@ -207,7 +207,7 @@ fn stale_is_a_bad_tag_an_expired_or_a_forgotten_claim() {
         for request in [
             Request::Complete { key: KEY, token, outcome: b"done", level: None, durable: false },
             Request::Renew { key: KEY, token, lease_ms: None, level: None, durable: false },
-            Request::Release { key: KEY, token, durable: false },
+            Request::Release { key: KEY, token, level: None, durable: false },
         ] {
             answers(at(&of(&[a], &[]), request, &policy(), EXPIRY + 1), Reply::Stale(StaleReason::BadTag));
         }

@@ -342,7 +342,7 @@ impl Cluster {
             self.pipes.remove(&(from, to));
             let peer = self.replicas[to].region;
             if let Some(link) = self.links.remove(&(from, to)) {
-                self.replicas[from].node.handle_link_down(peer, link);
+                self.replicas[from].node.handle_link_down(peer, link, self.wall_ms);
             }
         }
     }

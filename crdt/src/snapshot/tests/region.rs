@@ -239,7 +239,10 @@ impl Region {
                     .run(at_peer, &Request::Complete { key, token, outcome, level: None, durable: false });
             }
             (15..17, Some((key, token))) => {
-                let _ = self.run(at_peer, &Request::Release { key: key.as_bytes(), token, durable: false });
+                let _ = self.run(
+                    at_peer,
+                    &Request::Release { key: key.as_bytes(), token, level: None, durable: false },
+                );
             }
             (17..19, Some((key, token))) => {
                 let key = key.as_bytes();

@@ -102,7 +102,7 @@ fn claims_are_refused_first_and_the_rest_when_the_reserve_is_used_up() {
     let (key, token) = (key.as_bytes(), *token);
     for request in [
         Request::Renew { key, token, lease_ms: None, level: None, durable: false },
-        Request::Release { key, token, durable: false },
+        Request::Release { key, token, level: None, durable: false },
         Request::Forget { key },
     ] {
         assert_eq!(run(&store, request).0, REFUSED);
@@ -111,7 +111,7 @@ fn claims_are_refused_first_and_the_rest_when_the_reserve_is_used_up() {
     store.report_room([promised], false);
     assert_eq!(store.log_room().state, RoomState::Free);
     assert_eq!(claim(&store, "k:new").0, "GRANTED");
-    assert_eq!(run(&store, Request::Release { key, token, durable: false }).0, "RELEASED");
+    assert_eq!(run(&store, Request::Release { key, token, level: None, durable: false }).0, "RELEASED");
 }
 
 /// An operation that is refused must not keep what it had set aside.

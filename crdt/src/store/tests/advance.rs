@@ -6,7 +6,7 @@ use crate::store::version_key;
 fn advance(store: &Store, from: u64, payload: u8, wall_ms: u64) -> (&'static str, Option<Token>, Release) {
     let claim = Claim { key: b"order:7", fingerprint: Some(Fingerprint([payload; 16])), ..Claim::default() };
     let (mut status, mut token) = ("", None);
-    let ran = store.advance(&claim, from, None, (wall_ms, None), &mut Scratch::default(), |reply| {
+    let ran = store.advance(&claim, from, Look::First, (wall_ms, None), &mut Scratch::default(), |reply| {
         status = reply.status();
         if let Reply::Granted { token: granted, .. } = reply {
             token = Some(*granted);

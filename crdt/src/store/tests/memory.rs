@@ -143,7 +143,7 @@ proptest! {
                 }
                 Op::Release { token } if !tokens.is_empty() => {
                     let (at, key, token) = &tokens[token % tokens.len()];
-                    let request = Request::Release { key: key.as_bytes(), token: *token, durable: false };
+                    let request = Request::Release { key: key.as_bytes(), token: *token, level: None, durable: false };
                     let _ = run(&stores[*at], request, wall_ms);
                 }
                 Op::Forget { at, key } => {

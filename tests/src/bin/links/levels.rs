@@ -14,14 +14,17 @@ use crate::table::{Goal, Row};
 const REGIONS: usize = 3;
 /// One way: round trips are twice that.
 const DELAY: Duration = Duration::from_millis(40);
-/// What a claim at quorum may take above one round trip: two syncs here and one there, and a millisecond of gathering.
+/// What a claim may take above one round trip: at quorum two syncs here and one there, at home a write there and one here,
+/// and a millisecond of gathering.
 const ABOVE_MS: f64 = 40.0;
-/// A minority answers within this.
+/// A minority, and who is cut off from a home, answers within this.
 const REFUSED_MS: f64 = 5_000.0;
 
 pub fn run(depth: Depth) -> Result<Vec<Row>, Lack> {
     let links = Links::create(REGIONS, calm(DELAY))?;
-    let tables = "[namespace.bank]\nlevel = \"quorum\"\n".to_owned();
+    let tables = "[namespace.bank]\nlevel = \"quorum\"\n[namespace.near]\nlevel = \"home\"\nhome = \"eu\"\n\
+                  [namespace.far]\nlevel = \"home\"\nhome = \"us\"\n"
+        .to_owned();
     let cluster = Cluster::start_over(links, Setup { tables, ..Setup::regions(REGIONS) });
     let mut client = cluster.client(0);
     let mut warm = 0;
@@ -29,9 +32,18 @@ pub fn run(depth: Depth) -> Result<Vec<Row>, Lack> {
         warm += 1;
         one(&mut client, &format!("bank:warm-{warm}")).is_some()
     });
+    until("the homes answer", || {
+        warm += 1;
+        one(&mut client, &format!("far:warm-{warm}")).is_some()
+    });
     let operations = depth.pick(100, 1_000);
     let mut rows = Vec::new();
-    for (level, namespace, trips) in [("local", "pay", 0.0), ("quorum", "bank", 1.0)] {
+    for (level, namespace, trips) in [
+        ("local", "pay", 0.0),
+        ("home (here)", "near", 0.0),
+        ("home (elsewhere)", "far", 1.0),
+        ("quorum", "bank", 1.0),
+    ] {
         let taken = (0..operations).filter_map(|number| one(&mut client, &format!("{namespace}:{number}")));
         let (claims_ms, completions_ms): (Vec<f64>, Vec<f64>) = taken.unzip();
         let least_ms = trips * 2.0 * DELAY.as_secs_f64() * 1e3;
@@ -45,15 +57,20 @@ pub fn run(depth: Depth) -> Result<Vec<Row>, Lack> {
         }
     }
     cluster.links().split(&[0], &[1, 2]);
-    let began = Instant::now();
-    let refused = client.call(&[b"CLAIM", b"bank:minority"]).expect("CLAIM is answered");
-    let refused_ms = began.elapsed().as_secs_f64() * 1e3;
-    assert_eq!(status(&refused), "UNAVAILABLE");
-    rows.push(Row::new("cut off, quorum: UNAVAILABLE after", Goal::AtMost(REFUSED_MS), refused_ms, "ms"));
-    let began = Instant::now();
-    assert!(one(&mut client, "pay:minority").is_some());
-    let local_ms = began.elapsed().as_secs_f64() * 1e3;
-    rows.push(Row::new("cut off, local: claim and completion", Goal::Stated, local_ms, "ms"));
+    for (level, key) in [("quorum", "bank:minority"), ("home (elsewhere)", "far:minority")] {
+        let began = Instant::now();
+        let refused = client.call(&[b"CLAIM", key.as_bytes()]).expect("CLAIM is answered");
+        let refused_ms = began.elapsed().as_secs_f64() * 1e3;
+        assert_eq!(status(&refused), "UNAVAILABLE");
+        let name = format!("cut off, {level}: UNAVAILABLE after");
+        rows.push(Row::new(name, Goal::AtMost(REFUSED_MS), refused_ms, "ms"));
+    }
+    for (level, key) in [("local", "pay:minority"), ("home (here)", "near:minority")] {
+        let began = Instant::now();
+        assert!(one(&mut client, key).is_some());
+        let taken_ms = began.elapsed().as_secs_f64() * 1e3;
+        rows.push(Row::new(format!("cut off, {level}: claim and completion"), Goal::Stated, taken_ms, "ms"));
+    }
     Ok(rows)
 }
 
