@@ -89,7 +89,8 @@ impl Verdict {
             | Reply::Settled(_)
             | Reply::Held { .. }
             | Reply::Free
-            | Reply::Forgotten(_) => Self::Known,
+            | Reply::Forgotten(_)
+            | Reply::Behind { .. } => Self::Known,
         }
     }
 

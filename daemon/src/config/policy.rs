@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::checker::{Checker, span_or};
 use super::limits::{self, DAY_MS, KIB, SECOND_MS};
-use super::raw::{RawConfig, RawPolicy};
+use super::raw::{Leaf, RawConfig, RawPolicy};
 use super::units;
 
 /// How strong a claim is (S5).

@@ -55,12 +55,7 @@ pub enum Done {
 }
 
 /// What an operation leaves to its connection.
-fn done(
-    shared: &Shared,
-    ran: Result<Ran, BadRequest>,
-    request: &Request<'_>,
-    out: &mut Encoder<'_>,
-) -> Done {
+fn done(shared: &Shared, ran: Result<Ran, BadRequest>, request: &Request<'_>, out: &mut Encoder<'_>) -> Done {
     match ran {
         Ok(Ran::Replied(release)) => Done::Answered(release),
         Ok(Ran::Parked) => {
