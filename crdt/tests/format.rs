@@ -201,7 +201,7 @@ fn every_example_is_what_the_encoder_writes() {
     check("record-8-synced", &body(&Record::Synced(70_000, tag())));
     check("record-9-complete", &body(&Record::Complete(false)));
     check("record-10-voice", &body(&Record::Voice(7)));
-    check("record-11-home", &body(&Record::Home(7)));
+    check("record-12-home", &body(&Record::Home(7)));
     check("run", &run().0);
     check("manifest", &manifest().encode());
     let framed = examples.remove("record-framed").expect("an example of a frame");

@@ -145,6 +145,11 @@ impl ErrandQueue {
         }
     }
 
+    /// Nothing waits to leave.
+    pub(super) fn is_empty(&self) -> bool {
+        self.asks.is_empty() && self.answers.is_empty()
+    }
+
     /// The next frame that may leave. Answers do not wait for each other: one may have to be synced, another not.
     pub(super) fn next(&mut self, store: &Store) -> Option<Vec<u8>> {
         let frame = self.asks.pop_front().or_else(|| {

@@ -78,8 +78,8 @@ pub(super) fn next_frame(
 impl Link {
     /// False: there is nothing that could leave, whatever is durable.
     pub(super) fn may_send(&self, store: &Store) -> bool {
-        let Self { control, acks, held, comparing, sending, .. } = self;
-        !(control.is_empty() && acks.is_empty() && held.is_empty())
+        let Self { control, acks, held, errands, comparing, sending, .. } = self;
+        !(control.is_empty() && acks.is_empty() && held.is_empty() && errands.is_empty())
             || comparing.has_work()
             || sending.as_ref().is_some_and(|sending| sending.has_work(store))
     }
