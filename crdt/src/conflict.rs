@@ -47,7 +47,7 @@ pub struct Side {
     pub claim: ClaimId,
     /// Digest of its outcome's bytes (unkeyed SipHash-1-3, 128 bits).
     pub digest: [u8; 16],
-    /// A majority of the regions holds it (S5). Not among the bytes of a side: see [`Conflict::flags`].
+    /// A majority of the regions holds it (S5). Not among the bytes of a side: see `Conflict::flags`.
     #[serde(skip)]
     pub majority: bool,
 }

@@ -125,7 +125,7 @@ impl Metrics {
             all += counts.listed;
             match namespace {
                 Some(name) if at < NAMESPACE_LABELS_MAX && name != OTHER.as_bytes() => {
-                    label(&String::from_utf8_lossy(name), counts)
+                    label(&String::from_utf8_lossy(name), counts);
                 }
                 _ => {
                     others.listed += counts.listed;

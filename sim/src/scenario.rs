@@ -6,6 +6,8 @@
 //!
 //! Must never: depend on anything but the seed.
 
+mod menu;
+
 use crdt::policy::Level;
 
 use crate::habits::{Demand, Habits};
@@ -188,8 +190,8 @@ impl Scenario {
         let numbered = (0..per_namespace).flat_map(|n| (0..namespaces.len()).map(move |ns| (n, ns)));
         let (keys, namespace_of) =
             numbered.map(|(n, ns)| (format!("{}:{n}", namespaces[ns].name), ns)).unzip();
-        let menu = menu(&mut dice);
-        let weather = weather(menu, &mut dice);
+        let menu = menu::menu(&mut dice);
+        let weather = menu::weather(menu, &mut dice);
         let mut scenario = Self {
             seed,
             regions,
@@ -224,7 +226,7 @@ impl Scenario {
             habits: Habits::NASTY,
             demand: Demand::NASTY,
         };
-        scenario.menu = disk_menu(scenario.menu, &mut dice);
+        scenario.menu = menu::disk_menu(scenario.menu, &mut dice);
         scenario.rotate_after_ms = *dice.pick(&[300, 1_000, 5_000, 60_000]);
         scenario.keep_bytes = *dice.pick(&[0, 8 * 1024, 64 * 1024, 1024 * 1024]);
         if scenario.menu.full_disks && dice.chance(500) {
@@ -516,56 +518,6 @@ fn namespaces(max_drift_ms: u64, dice: &mut Dice) -> Vec<Namespace> {
         namespace("once", true, false, 8_000),
         namespace("brief", false, false, 1_500),
     ]
-}
-
-fn menu(dice: &mut Dice) -> Menu {
-    if dice.chance(80) {
-        return Menu::default(); // A healthy run: nothing may go wrong in it either.
-    }
-    Menu {
-        partitions: dice.chance(700),
-        one_way: dice.chance(350),
-        resets: dice.chance(350),
-        crashes: dice.chance(450),
-        power: dice.chance(350),
-        disk_loss: dice.chance(80),
-        steps: dice.chance(500),
-        beyond: dice.chance(120),
-        rough: dice.chance(400),
-        slow_disks: dice.chance(300),
-        ..Menu::default()
-    }
-}
-
-/// What else happens to disks: drawn last, so that the rest of a seed's run was what it is before there
-/// were these.
-fn disk_menu(menu: Menu, dice: &mut Dice) -> Menu {
-    if menu == Menu::default() {
-        return menu;
-    }
-    Menu {
-        fuses: dice.chance(350),
-        disk_errors: dice.chance(200),
-        full_disks: dice.chance(200),
-        stalls: dice.chance(150),
-        rot: dice.chance(250) && !menu.disk_loss,
-        ..menu
-    }
-}
-
-fn weather(menu: Menu, dice: &mut Dice) -> Weather {
-    let delay_us = *dice.pick(&[300, 2_000, 10_000, 40_000, 90_000]);
-    let calm = Weather::calm(delay_us, Spread::Heavy);
-    if !menu.rough {
-        return calm;
-    }
-    Weather {
-        loss: dice.below(20),
-        duplicate: dice.below(60),
-        reorder: dice.below(120),
-        replay: dice.below(400),
-        ..calm
-    }
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ fn wrong_values_say_where_and_what_to_do() {
         ),
         (
             "[defaults]\nhome = \"asia\"",
-            "f:6:8: home: \"asia\" is no region of this cluster; name this region or a [[peer]] (\"europe\"), the same in every region, or leave home out: keys are then spread over all regions",
+            "f:6:8: home: \"asia\" is no region of this cluster; name this region or a [[peer]] (\"eu\"), the same in every region, or leave home out: keys are then spread over all regions",
         ),
         (
             "[defaults]\nlevel = \"global\"",
