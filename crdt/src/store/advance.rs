@@ -44,7 +44,11 @@ impl Store {
         scratch: &mut Scratch,
         emit: impl FnOnce(&Reply<'_>),
     ) -> Result<Ran, BadRequest> {
-        let (stands, seen) = self.standing(claim.key, from, wall_ms, scratch)?;
+        let (mut stands, seen) = self.standing(claim.key, from, wall_ms, scratch)?;
+        if look != Look::First {
+            // Others hold a claim for it by now, which this look grants or withdraws.
+            stands = From::Done;
+        }
         let retry_after_ms = limits::RETRY_AFTER_MS_DEFAULT;
         match stands {
             From::Held(region) => emit(&Reply::InProgress { retry_after_ms, region }),
@@ -54,7 +58,7 @@ impl Store {
                 let next = Request::Claim(Claim { key: &key, ..*claim });
                 let mut ran = self.look(&next, look, wall_ms, ticket, scratch, emit)?;
                 // The answer depends on what was seen of the version before it, too (S6).
-                if let Ran::Replied(release) = &mut ran {
+                if let Ran::Replied(release) | Ran::Asks(_, release) = &mut ran {
                     release.join(seen);
                 }
                 return Ok(ran);
