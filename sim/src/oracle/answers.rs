@@ -8,7 +8,7 @@
 
 use super::ask::{Answer, Ask, ByHome, Decision, TokenFact};
 use super::claims::blocking;
-use super::facts::{Millis, OutcomeFact, View, stamp_ms};
+use super::facts::{AttemptFact, Millis, OutcomeFact, View, stamp_ms};
 use super::violation::{Violation, clause};
 use super::winner::{Verdict, all_past, is_abandoned, is_held, winner};
 
@@ -156,7 +156,7 @@ fn shown_outcome(
 }
 
 fn renew(decision: &Decision, token: &TokenFact) -> Result<(), Violation> {
-    let mine = |a: &&super::facts::AttemptFact| a.claim == token.claim;
+    let mine = |a: &&AttemptFact| a.claim == token.claim;
     let running = matches!(winner(&decision.before),
         Verdict::Held(a) if a.claim == token.claim && decision.now <= a.lease_until);
     match &decision.answer {
@@ -181,8 +181,9 @@ fn renew(decision: &Decision, token: &TokenFact) -> Result<(), Violation> {
 fn release(decision: &Decision, token: &TokenFact) -> Result<(), Violation> {
     match &decision.answer {
         Answer::Released => {
-            let held = decision.after.attempts.iter().any(|a| a.claim == token.claim && is_held(a));
-            if held {
+            // What another region says of a claim past its retention is not taken in any more (S3 Expiry).
+            let lives = |a: &&AttemptFact| a.claim == token.claim && decision.now <= a.expires_at;
+            if decision.after.attempts.iter().filter(lives).any(is_held) {
                 return Err(wrong(decision, "the claim still holds the key"));
             }
             Ok(())
