@@ -165,7 +165,12 @@ pub fn complete<'b>(args: &[&'b [u8]]) -> Result<Request<'b>, BadArgs> {
     let [_, key, text, outcome, words @ ..] = args else {
         return Err(BadArgs::Usage { command: "COMPLETE", usage: COMPLETE });
     };
-    let mut words = Words { words, command: "COMPLETE", usage: COMPLETE };
+    let (asked, durable) = level_and_durable(Words { words, command: "COMPLETE", usage: COMPLETE })?;
+    Ok(Request::Complete { key, token: token(text)?, outcome, level: asked, durable })
+}
+
+/// The only options of COMPLETE and RELEASE.
+fn level_and_durable(mut words: Words<'_, '_>) -> Result<(Option<Level>, bool), BadArgs> {
     let (mut asked, mut durable) = (None, false);
     while let Some(word) = words.next() {
         if is(word, b"LEVEL") {
@@ -176,7 +181,7 @@ pub fn complete<'b>(args: &[&'b [u8]]) -> Result<Request<'b>, BadArgs> {
             return Err(words.unknown(word));
         }
     }
-    Ok(Request::Complete { key, token: token(text)?, outcome, level: asked, durable })
+    Ok((asked, durable))
 }
 
 /// `RENEW …`
@@ -205,17 +210,7 @@ pub fn release<'b>(args: &[&'b [u8]]) -> Result<Request<'b>, BadArgs> {
     let [_, key, text, words @ ..] = args else {
         return Err(BadArgs::Usage { command: "RELEASE", usage: RELEASE });
     };
-    let mut words = Words { words, command: "RELEASE", usage: RELEASE };
-    let (mut asked, mut durable) = (None, false);
-    while let Some(word) = words.next() {
-        if is(word, b"LEVEL") {
-            asked = Some(level(words.value("LEVEL", asked.is_some())?)?);
-        } else if is(word, b"DURABLE") {
-            durable = true;
-        } else {
-            return Err(words.unknown(word));
-        }
-    }
+    let (asked, durable) = level_and_durable(Words { words, command: "RELEASE", usage: RELEASE })?;
     Ok(Request::Release { key, token: token(text)?, level: asked, durable })
 }
 
